@@ -1,0 +1,145 @@
+"""The AFT loss: how far the student's kernel is from the scaled teachers' kernel."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aft_jax.losses import kernels
+from aft_jax.losses.axis import AxisName, batch_rows, batch_sum
+from aft_jax.losses.scales import scaled
+from aft_jax.losses.validation import checked_inputs
+from aft_jax.types import Array, Float
+
+MOMENT_CROSSOVER = 1.0
+"""Rows per feature dimension from which the moment form is faster; measured by `benchmarks/loss.py`."""
+
+_EPSILON = 1e-8
+"""Added to the mean squared difference: bounds the loss below by 1e-4 and its gradient at equal kernels."""
+
+
+def aft_loss(
+    scales: Any,
+    student_features: Float[Array | np.ndarray, "r d"],
+    teacher_features: Any,
+    *,
+    kernel: str = "linear",
+    combine: str = "concat",
+    mask: Array | np.ndarray | None = None,
+    axis_name: AxisName = None,
+) -> Float[Array, ""]:
+    """Distance of the student's kernel from that of the teachers' features weighted by learned scales.
+
+        T~ = T * sigmoid(s)
+        F', T' = rows of (F - mean_b F), (T~ - mean_b T~), each divided by its Euclidean norm (+ 1e-8)
+        K = F' F'^T,  K_t = T' T'^T
+        R = sqrt( mean_ij (K - K_t)_ij^2 + 1e-8 )
+
+    A pure function of arrays, to be differentiated with respect to `scales` and `student_features`
+    (and `teacher_features`, if wanted) and added to the task loss as beta * R. Reverse mode only; second
+    derivatives are exact too. Computed in float32, or float64 where an input is float64.
+
+    Args:
+        scales: what `init_scales` returned for the teachers' widths (gates); or matrices from
+            `init_dense_scales` (a linear map instead); or None (no scales).
+        student_features: F [b, d], any float dtype.
+        teacher_features: T [b, t]; or teacher name -> [b, t_name], then `scales` has the same names.
+        kernel: "linear", or "rbf" for exp(-|x - y|^2) on the normalised rows.
+        combine: how several teachers become one: "concat" of their features, or "product", the tensor
+            product (for teachers of different modality), computed from kernels and never built.
+        mask: [b], bool or 0/1: rows with 0 are left out exactly, as if they had been sliced away.
+        axis_name: inside `shard_map` or `pmap`, the name of the mapped batch axis. The arrays are then this
+            device's rows and the kernel is still over the global batch. Without it they are the whole
+            batch, sharded in any way or not at all.
+
+    Returns:
+        R, a scalar, at most 2. A batch whose rows all centre to zero (one row, all masked) gives 1e-4 and
+        zero gradients.
+
+    Raises:
+        TypeError: features are not floating point.
+        ValueError: batch sizes, ranks, names or widths do not fit, or `kernel` or `combine` is unknown.
+
+    Reference:
+        Qiu et al., "Transferring Knowledge from Large Foundation Models to Small Downstream Models",
+        ICML 2024, arXiv 2406.07337.
+    """
+    inputs = checked_inputs(scales, student_features, teacher_features, mask, kernel, combine)
+    factors = [scaled(s, t) for s, t in zip(inputs.scales, inputs.teachers, strict=True)]
+    if combine == "concat" and len(factors) > 1:
+        factors = [jnp.concatenate(factors, axis=1)]
+    if kernel == "linear" and _long_batch(inputs.student, factors, axis_name):
+        squares = squares_by_moment(inputs.student, factors[0], inputs.mask, axis_name)
+    else:
+        squares = squares_by_kernel(inputs.student, factors, inputs.mask, axis_name, kernel)
+    return jnp.sqrt(squares / kernels.pair_count(inputs.mask, axis_name) + _EPSILON)
+
+
+def squares_by_kernel(
+    student: Float[Array, "r d"],
+    factors: Sequence[Float[Array, "r _"]],
+    mask: Float[Array, "r"],
+    axis_name: AxisName = None,
+    kernel: str = "linear",
+) -> Float[Array, ""]:
+    """sum_ij (K - K_t)_ij^2 from the two kernels: 2 b^2 (d + t) FLOP forward and as many backward.
+
+    Args:
+        student: [r, d] features in the compute dtype.
+        factors: the scaled teacher features [r, t]; several are combined by their tensor product.
+        mask: [r] 1 for rows that count.
+        axis_name: the mapped axis, or None.
+        kernel: "linear" or "rbf".
+
+    Returns:
+        The sum over all pairs of the global batch.
+    """
+    student_kernel = kernels.cosine_kernel(student, mask, axis_name)
+    if len(factors) == 1:
+        teacher_kernel = kernels.cosine_kernel(factors[0], mask, axis_name)
+    else:
+        teacher_kernel = kernels.product_cosine_kernel(factors, mask, axis_name)
+    if kernel == "rbf":
+        student_kernel = kernels.rbf_kernel(student_kernel, mask, axis_name)
+        teacher_kernel = kernels.rbf_kernel(teacher_kernel, mask, axis_name)
+    difference = student_kernel.values - teacher_kernel.values
+    return batch_sum(jnp.sum(jnp.square(difference)), axis_name)
+
+
+def squares_by_moment(
+    student: Float[Array, "r d"],
+    teacher: Float[Array, "r t"],
+    mask: Float[Array, "r"],
+    axis_name: AxisName = None,
+) -> Float[Array, ""]:
+    """The same sum from second moments: 2 b (d + t)^2 FLOP forward, as many backward, no [b, b] array.
+
+        |F F^T - T T^T|^2 = |F^T F|^2 - 2 |F^T T|^2 + |T^T T|^2
+
+    The three terms cancel when the kernels agree. What remains is wrong by a few ulp of their sum, at most a
+    few ulp of 4 b^2; in R^2 that is the order of its epsilon of 1e-8 for float32.
+
+    Args:
+        student: [r, d] features in the compute dtype.
+        teacher: [r, t] scaled features.
+        mask: [r] 1 for rows that count.
+        axis_name: the mapped axis, or None.
+
+    Returns:
+        The sum over all pairs of the global batch, at least zero.
+    """
+    student_rows = kernels.centred_unit_rows(student, mask, axis_name)
+    teacher_rows = kernels.centred_unit_rows(teacher, mask, axis_name)
+    both = jnp.concatenate([student_rows, teacher_rows], axis=1)
+    moment = batch_sum(kernels.second_moment(both), axis_name)
+    sign = jnp.where(jnp.arange(both.shape[1]) < student.shape[1], 1, -1).astype(both.dtype)
+    squares = sign @ jnp.square(moment) @ sign
+    return jnp.maximum(squares, 0)
+
+
+def _long_batch(student: jax.Array, factors: Sequence[jax.Array], axis_name: AxisName) -> bool:
+    """Whether the moment form is the faster: the global batch is long against the widths' sum."""
+    width = student.shape[1] + sum(factor.shape[1] for factor in factors)
+    return len(factors) == 1 and batch_rows(student, axis_name) > MOMENT_CROSSOVER * width

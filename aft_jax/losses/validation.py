@@ -1,0 +1,163 @@
+"""What `aft_loss` accepts, and the errors that say so."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+KERNELS = ("linear", "rbf")
+COMBINATIONS = ("concat", "product")
+
+
+class LossInputs(NamedTuple):
+    """The arguments of a loss, checked, in one dtype, teachers as parallel lists in order of name.
+
+    Attributes:
+        student: [r, d].
+        teachers: one [r, t] array a teacher.
+        scales: one [t] vector, [t, s] matrix or None a teacher.
+        mask: [r], ones where the caller gave none.
+    """
+
+    student: jax.Array
+    teachers: list[jax.Array]
+    scales: list[jax.Array | None]
+    mask: jax.Array
+
+
+def checked_inputs(
+    scales: Any, student: Any, teachers: Any, mask: Any, kernel: str, combine: str
+) -> LossInputs:
+    """Checks the arguments of `aft_loss` and brings them to one form.
+
+    Args:
+        scales: array, teacher name -> array, or None.
+        student: [b, d] features.
+        teachers: [b, t] features, or teacher name -> [b, t].
+        mask: [b] or None.
+        kernel: a name in `KERNELS`.
+        combine: a name in `COMBINATIONS`.
+
+    Returns:
+        The inputs in the compute dtype: float32, or float64 where an input is.
+
+    Raises:
+        TypeError: features, scales or mask have the wrong kind of dtype.
+        ValueError: shapes or names do not fit together, or a name is unknown.
+    """
+    _check_choice("kernel", kernel, KERNELS)
+    _check_choice("combine", combine, COMBINATIONS)
+    named_teachers, named_scales = _paired(scales, teachers)
+    arrays = {"student_features": student, **_labelled("teacher_features", named_teachers)}
+    arrays = {name: _feature_array(name, value) for name, value in arrays.items()}
+    rows = {name: array.shape[0] for name, array in arrays.items()}
+    if len(set(rows.values())) > 1:
+        raise ValueError(
+            "student and teacher features hold the same examples, row by row; "
+            f"got batch sizes {rows}. Join the features on example id before the loss."
+        )
+    student_array, *teacher_arrays = arrays.values()
+    scale_arrays = [
+        _scale_array(name, named_scales[name], teacher.shape[1])
+        for name, teacher in zip(named_teachers, teacher_arrays, strict=True)
+    ]
+    dtype = _compute_dtype([student_array, *teacher_arrays, *scale_arrays])
+    return LossInputs(
+        student=student_array.astype(dtype),
+        teachers=[teacher.astype(dtype) for teacher in teacher_arrays],
+        scales=[None if scale is None else scale.astype(dtype) for scale in scale_arrays],
+        mask=_mask_array(mask, student_array).astype(dtype),
+    )
+
+
+def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{argument} is one of {', '.join(map(repr, choices))}; got {value!r}.")
+
+
+def _paired(scales: Any, teachers: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Teachers and scales under the same names, in order of name; "" names a single, bare array."""
+    if not isinstance(teachers, Mapping):
+        if isinstance(scales, Mapping):
+            raise ValueError(
+                "scales have the structure of teacher_features; got scales for "
+                f"{sorted(scales)} and teacher_features as one array. "
+                "Pass teacher_features as a mapping with these names."
+            )
+        return {"": teachers}, {"": scales}
+    if not teachers:
+        raise ValueError(
+            "teacher_features needs at least one teacher; got an empty mapping. "
+            "Without a teacher there is nothing to transfer: leave the loss out."
+        )
+    if scales is None:
+        scales = dict.fromkeys(teachers)
+    if not isinstance(scales, Mapping):
+        raise ValueError(
+            "scales have the structure of teacher_features; got one array of scales and teachers "
+            f"{sorted(teachers)}. Use init_scales with the mapping name -> width."
+        )
+    if set(scales) != set(teachers):
+        raise ValueError(
+            f"every teacher has its scales; teacher_features names {sorted(teachers)}, "
+            f"scales name {sorted(scales)}. Missing in scales: {sorted(set(teachers) - set(scales))}; "
+            f"without features: {sorted(set(scales) - set(teachers))}."
+        )
+    names = sorted(teachers)
+    return {name: teachers[name] for name in names}, {name: scales[name] for name in names}
+
+
+def _labelled(argument: str, named: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{argument}[{name!r}]" if name else argument: value for name, value in named.items()}
+
+
+def _feature_array(name: str, value: Any) -> jax.Array:
+    array = jnp.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(
+            f"features are floating point (float32, bfloat16, ...); {name} has dtype {array.dtype}. "
+            "Token ids and labels are not features; cast quantised features to float first."
+        )
+    if array.ndim != 2:
+        raise ValueError(
+            f"features are [batch, width], one vector an example; {name} has shape {array.shape}. "
+            "Pool over tokens or pixels first."
+        )
+    if array.shape[0] == 0 or array.shape[1] == 0:
+        raise ValueError(f"features have at least one row and one column; {name} has {array.shape}.")
+    return array
+
+
+def _scale_array(name: str, value: Any, width: int) -> jax.Array | None:
+    if value is None:
+        return None
+    array = jnp.asarray(value)
+    label = f"scales[{name!r}]" if name else "scales"
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"scales are floating point; {label} has dtype {array.dtype}.")
+    if array.ndim not in (1, 2) or array.shape[0] != width:
+        raise ValueError(
+            f"scales are one logit a feature, shape ({width},), or a matrix with {width} rows; "
+            f"{label} has shape {array.shape}. Use init_scales with the widths of these features."
+        )
+    return array
+
+
+def _mask_array(mask: Any, student: jax.Array) -> jax.Array:
+    if mask is None:
+        return jnp.ones_like(student[:, 0])
+    array = jnp.asarray(mask)
+    if array.shape != student.shape[:1]:
+        raise ValueError(
+            f"mask has one entry a row, shape {student.shape[:1]}; got shape {array.shape}."
+        )
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(f"mask is bool or 0/1; got dtype {array.dtype}.")
+    return array.astype(jnp.bool_)
+
+
+def _compute_dtype(arrays: list[jax.Array | None]) -> Any:
+    wide = any(array is not None and array.dtype == jnp.float64 for array in arrays)
+    return jnp.float64 if wide else jnp.float32
+

@@ -1,0 +1,31 @@
+"""Makes JAX unforgiving, before it starts: CPU, eight virtual devices, checked shapes, strict promotion."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["AFT_JAX_CHECK_SHAPES"] = "1"
+
+import jax
+import jaxtyping
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+jaxtyping.install_import_hook("aft_jax", "beartype.beartype")
+
+
+@pytest.fixture
+def x64():
+    """Double precision for one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """Lets wrong shapes through to the library's own errors, as in production."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
