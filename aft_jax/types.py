@@ -98,10 +98,12 @@ class Regularizer(NamedTuple):
         init: (key, FeatureSpec) -> params, a (possibly empty) tree of arrays trained with the student.
         apply: (params, student_features [b, d], teacher_features name -> [b, t], *, mask=None) ->
             (scalar, Metrics). The scalar is what beta multiplies. `mask` [b] leaves padded rows out.
+        reads_teachers: whether `apply` looks at the teachers' features; if not, a run needs no stores.
     """
 
     init: Callable[[jax.Array, FeatureSpec], PyTree]
     apply: Callable[..., tuple[jax.Array, Metrics]]
+    reads_teachers: bool = True
 
 
 class Batch(NamedTuple):

@@ -1,0 +1,137 @@
+"""The command line: `aft-jax VERB --config=configs/x.py[:arguments] --config.key=value --workdir=DIR`.
+
+Each verb imports what it needs when it is called, so that `report` works without a trainer and `extract` without
+a plotting library.
+"""
+
+import pathlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import config_flags
+
+from aft_jax.config import resolve
+from aft_jax.errors import NonFiniteError, UsageError
+
+EXIT_USAGE = 2
+EXIT_NON_FINITE = 3
+
+
+class Options(NamedTuple):
+    """What the flags said.
+
+    Attributes:
+        config: the raw config, or None without --config.
+        workdir: the run directory, or None without --workdir.
+        split: value of --split.
+    """
+
+    config: Any
+    workdir: pathlib.Path | None
+    split: str
+
+
+def _extract(options: Options) -> None:
+    from aft_jax.features import extract
+
+    for store in extract(_config(options)):
+        print(f"features: {store}")
+
+
+def _train(options: Options) -> None:
+    from aft_jax.training import train
+
+    result = train(_config(options), _workdir(options))
+    print(f"trained: {options.workdir}, tune accuracy {100 * result['tune']['accuracy']:.2f} %")
+
+
+def _evaluate(options: Options) -> None:
+    from aft_jax.training import evaluate
+
+    values = evaluate(_config(options), _workdir(options), options.split)
+    print(f"{options.split}: accuracy {100 * values['accuracy']:.2f} %, loss {values['loss']:.4f}")
+
+
+def _compare(options: Options) -> None:
+    from aft_jax.experiments import compare
+
+    print(compare(_config(options), _workdir(options)))
+
+
+def _report(options: Options) -> None:
+    from aft_jax.experiments import report
+
+    print(f"report: {report(_workdir(options))}")
+
+
+VERBS: Mapping[str, Callable[[Options], None]] = {
+    "extract": _extract,
+    "train": _train,
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "report": _report,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb.
+
+    Args:
+        arguments: what follows the program's name; None reads it from the process.
+
+    Returns:
+        Exit code: 0, or 2 for input that breaks a rule, or 3 for training that met a non-finite loss.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    try:
+        if words[0] not in VERBS:
+            raise UsageError(f"the verb is one of {', '.join(VERBS)}; got {words[0]!r}.")
+        VERBS[words[0]](_parse(words))
+    except (UsageError, flags.Error) as error:
+        print(f"aft-jax: {error}", file=sys.stderr)
+        return EXIT_NON_FINITE if isinstance(error, NonFiniteError) else EXIT_USAGE
+    return 0
+
+
+def _parse(words: Sequence[str]) -> Options:
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "Config file, with arguments.", flag_values=values)
+    flags.DEFINE_string("workdir", None, "Run directory.", flag_values=values)
+    flags.DEFINE_string("split", "test", "Split to evaluate.", flag_values=values)
+    left_over = values(list(words))[1:]
+    if left_over:
+        raise UsageError(f"flags are --config, --config.KEY, --workdir and --split; got {left_over}.")
+    workdir = values["workdir"].value
+    return Options(
+        config=values["config"].value,
+        workdir=pathlib.Path(workdir) if workdir else None,
+        split=values["split"].value,
+    )
+
+
+def _config(options: Options) -> Any:
+    if options.config is None:
+        raise UsageError("this verb needs --config=configs/NAME.py[:arguments].")
+    return resolve(options.config)
+
+
+def _workdir(options: Options) -> pathlib.Path:
+    if options.workdir is None:
+        raise UsageError("this verb needs --workdir=DIRECTORY.")
+    return options.workdir
+
+
+def _usage() -> str:
+    return (
+        "usage: aft-jax VERB --config=FILE[:ARGUMENTS] [--config.KEY=VALUE ...] [--workdir=DIR]\n\n"
+        "  extract   compute the teachers' features once and store them\n"
+        "  train     train one student, or resume it\n"
+        "  evaluate  evaluate the student of a run (--split=test)\n"
+        "  compare   choose beta on tune, train paired seeds, evaluate on test\n"
+        "  report    write report/index.html for a comparison"
+    )

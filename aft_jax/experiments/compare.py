@@ -1,0 +1,212 @@
+"""The `compare` verb: methods under one protocol, with paired seeds.
+
+    1. every method that has a beta chooses it: a grid x search seeds, best mean accuracy on the tune split
+    2. every method trains once per seed at its beta; equal seeds share initial weights and data order
+    3. only then is the test split loaded, and every student of step 2 evaluated on it once
+
+Each training run has its own directory, so an interrupted comparison resumes where it stopped.
+"""
+
+import dataclasses
+import pathlib
+import platform
+from collections.abc import Mapping
+
+import jax
+import jaxlib
+import numpy as np
+from tqdm import tqdm
+
+import aft_jax
+from aft_jax.config import Config
+from aft_jax.data import load_split
+from aft_jax.errors import ConfigError
+from aft_jax.experiments import records
+from aft_jax.experiments.diagnose import diagnose
+from aft_jax.experiments.statistics import verdict
+from aft_jax.features import read_manifest, store_path
+from aft_jax.progress import progress_bar
+from aft_jax.students import load_student
+from aft_jax.training import workdir as run_directory
+from aft_jax.training.evaluate import evaluate_on
+from aft_jax.training.experiment import Experiment, build
+from aft_jax.training.sharding import replicated
+from aft_jax.training.trainer import fit
+
+
+def compare(config: Config, workdir: pathlib.Path) -> str:
+    """Runs the comparison that `config.compare` describes, or what is left of it.
+
+    Args:
+        config: the config; its own method, seed and beta are not used.
+        workdir: directory of the comparison; `comparison.json` and `diagnostics.npz` are written there.
+
+    Returns:
+        The verdict, one sentence.
+
+    Raises:
+        ConfigError: a method is unknown, or the directory belongs to another config.
+        StoreError: a feature store is missing or does not fit.
+    """
+    run_directory.claim(workdir, config)
+    if (workdir / records.FILE_NAME).exists():
+        return verdict(records.load(workdir))
+    _check(config)
+    experiments = {method: build(_for_method(config, method)) for method in config.compare.methods}
+    searched = [m for m, experiment in experiments.items() if experiment.regularizer.reads_teachers]
+    plan = config.compare
+    runs = len(searched) * len(plan.betas) * len(plan.search_seeds) + len(experiments) * len(plan.seeds)
+    with progress_bar(runs * config.steps, f"compare {workdir}", "step") as bar:
+        search = tuple(
+            trial for method in searched for trial in _search(experiments[method], workdir, bar)
+        )
+        chosen = {method: choose_beta(search, method) for method in searched}
+        trials = [
+            _train(experiments[method], chosen.get(method, 0.0), seed, workdir, bar)
+            for seed in plan.seeds
+            for method in experiments
+        ]
+    tested = tuple(_test(experiments, trials, workdir))
+    diagnose(experiments, {trial.method: workdir / trial.directory for trial in tested[::-1]}, workdir)
+    comparison = records.Comparison(
+        **_facts(config, experiments, tested[0], workdir),
+        beta_search=search,
+        chosen_beta=chosen,
+        trials=tested,
+    )
+    records.save(comparison, workdir)
+    return verdict(comparison)
+
+
+def choose_beta(search: tuple[records.BetaTrial, ...], method: str) -> float:
+    """The beta with the best mean on the tune split; of equal ones the smallest.
+
+    Args:
+        search: the runs of the search.
+        method: whose beta.
+
+    Returns:
+        The beta.
+    """
+    scores: dict[float, list[float]] = {}
+    for trial in search:
+        if trial.method == method:
+            scores.setdefault(trial.beta, []).append(trial.tune)
+    return max(sorted(scores), key=lambda beta: float(np.mean(scores[beta])))
+
+
+def _check(config: Config) -> None:
+    plan = config.compare
+    for key in ("methods", "betas", "search_seeds", "seeds"):
+        values = getattr(plan, key)
+        if not values or len(set(values)) != len(values):
+            raise ConfigError(f"config.compare.{key} lists at least one value, each once; got {values}.")
+
+
+def _for_method(config: Config, method: str) -> Config:
+    options = config.method_options if method == config.method else {}
+    return dataclasses.replace(config, method=method, method_options=options)
+
+
+def _search(experiment: Experiment, workdir: pathlib.Path, bar: tqdm) -> list[records.BetaTrial]:
+    plan = experiment.config.compare
+    runs = [
+        _train(experiment, beta, seed, workdir, bar)
+        for beta in plan.betas
+        for seed in plan.search_seeds
+    ]
+    return [records.BetaTrial(run.method, run.beta, run.seed, run.tune) for run in runs]
+
+
+def _train(
+    experiment: Experiment, beta: float, seed: int, workdir: pathlib.Path, bar: tqdm
+) -> records.Trial:
+    """One training run; its test result is not known yet."""
+    config = experiment.config
+    # A run of a comparison is short and resumes from its start: one checkpoint, at the end.
+    config = dataclasses.replace(config, seed=seed, beta=beta, checkpoint_every=config.steps)
+    directory = f"trials/{config.method}-beta{beta:g}-seed{seed}"
+    run_directory.claim(workdir / directory, config)
+    result = run_directory.result(workdir / directory)
+    if result is None:
+        result = fit(experiment, config, workdir / directory, bar)
+    else:
+        bar.update(config.steps)
+    return records.Trial(
+        method=config.method,
+        beta=beta,
+        seed=seed,
+        test=0.0,
+        tune=result["tune"]["accuracy"],
+        directory=directory,
+        seconds=result["seconds"],
+    )
+
+
+def _test(
+    experiments: Mapping[str, Experiment], trials: list[records.Trial], workdir: pathlib.Path
+) -> list[records.Trial]:
+    """The final runs with their results on the test split, which nothing has read before."""
+    any_experiment = next(iter(experiments.values()))
+    data = any_experiment.config.data
+    test = load_split(data.source, data.test, data.task)
+    tested = []
+    for trial in trials:
+        experiment = experiments[trial.method]
+        saved = load_student(workdir / trial.directory)
+        variables = jax.device_put(saved.variables, replicated(experiment.mesh))
+        values = evaluate_on(experiment, variables, test)
+        tested.append(dataclasses.replace(trial, test=values["accuracy"]))
+    return tested
+
+
+def _facts(
+    config: Config,
+    experiments: Mapping[str, Experiment],
+    trial: records.Trial,
+    workdir: pathlib.Path,
+) -> dict:
+    """What was compared on what, for the record."""
+    experiment = next(iter(experiments.values()))
+    data = config.data
+    splits = {name: getattr(data, name) for name in ("train", "tune", "test")}
+    sizes = {name: len(load_split(data.source, split, data.task)) for name, split in splits.items()}
+    result = run_directory.result(workdir / trial.directory) or {}
+    teachers = {}
+    for name in config.teachers:
+        manifest = read_manifest(store_path(config, name, data.train))
+        teachers[name] = {
+            "id": manifest.teacher_id,
+            "parameters": manifest.teacher_parameters,
+            "width": manifest.shape[1],
+        }
+    return {
+        "dataset": {
+            "name": experiment.train.name,
+            "version": experiment.train.version,
+            "splits": sizes,
+            "num_classes": len(experiment.train.classes),
+        },
+        "student": {
+            "name": config.student.name,
+            "parameters": result["parameters"],
+            "init_from": config.student.init_from or None,
+        },
+        "teachers": teachers,
+        "metric": "accuracy",
+        "environment": environment(),
+    }
+
+
+def environment() -> dict[str, str]:
+    """Versions and devices, for the record."""
+    devices = jax.devices()
+    return {
+        "aft_jax": aft_jax.__version__,
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": f"{devices[0].device_kind} x {len(devices)}",
+    }

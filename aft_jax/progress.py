@@ -1,0 +1,39 @@
+"""Progress with rate and time left: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+LINE_SECONDS = 10.0
+
+
+def progress_bar(total: int, description: str, unit: str, done: int = 0) -> tqdm:
+    """A tqdm bar on standard error.
+
+    Args:
+        total: units in all.
+        description: what is being done.
+        unit: what is counted.
+        done: units done already, by an earlier run.
+
+    Returns:
+        The bar; where standard error is no terminal it prints a line at most every ten seconds.
+    """
+    common: dict[str, Any] = {"total": total, "desc": description, "unit": unit, "initial": done}
+    if sys.stderr.isatty():
+        return tqdm(**common, dynamic_ncols=True)
+    return tqdm(**common, file=_Lines(), ncols=100, mininterval=LINE_SECONDS, maxinterval=LINE_SECONDS)
+
+
+class _Lines:
+    """A text file that turns tqdm's redrawing into lines."""
+
+    def write(self, text: str) -> int:
+        line = text.strip()
+        if line:
+            print(line, file=sys.stderr, flush=True)
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()

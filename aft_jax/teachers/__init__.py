@@ -1,0 +1,60 @@
+"""Teachers: the seam and the families behind it."""
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from aft_jax.config import TeacherConfig
+from aft_jax.errors import ConfigError
+from aft_jax.teachers.flax_teacher import flax_identity, flax_teacher
+from aft_jax.teachers.teacher import Teacher as Teacher
+from aft_jax.teachers.teacher import TeacherIdentity as TeacherIdentity
+
+
+class Family(NamedTuple):
+    """A teacher family: how to load one of its models, and how to name it without loading it."""
+
+    load: Callable[[TeacherConfig], Teacher]
+    identify: Callable[[TeacherConfig], TeacherIdentity]
+
+
+TEACHERS: Mapping[str, Family] = {"flax": Family(flax_teacher, flax_identity)}
+
+
+def make_teacher(config: TeacherConfig) -> Teacher:
+    """Loads a teacher.
+
+    Args:
+        config: its family and source.
+
+    Returns:
+        The teacher.
+
+    Raises:
+        ConfigError: the family is unknown.
+    """
+    return _family(config).load(config)
+
+
+def identify_teacher(config: TeacherConfig) -> TeacherIdentity | None:
+    """What a teacher's features depend on, as far as it is at hand; training itself needs no teacher.
+
+    Args:
+        config: its family and source.
+
+    Returns:
+        The identity, or None where the source is not on this machine.
+
+    Raises:
+        ConfigError: the family is unknown.
+    """
+    family = _family(config)
+    return family.identify(config) if pathlib.Path(config.source).exists() else None
+
+
+def _family(config: TeacherConfig) -> Family:
+    if config.kind not in TEACHERS:
+        raise ConfigError(
+            f"config.teachers.*.kind is one of {', '.join(TEACHERS)}; got {config.kind!r}."
+        )
+    return TEACHERS[config.kind]

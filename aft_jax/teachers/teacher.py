@@ -1,0 +1,38 @@
+"""The teacher seam: features of a batch, and an identity that a feature store can be held to."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class TeacherIdentity(NamedTuple):
+    """Everything that decides a teacher's features; two equal identities give equal features.
+
+    Attributes:
+        id: model id.
+        revision: of the model's weights at their source; "" where there is none.
+        weights_sha256: hash of the weights.
+        preprocessing: what is done to an example before the model sees it.
+        pooling: which of the model's features.
+    """
+
+    id: str
+    revision: str
+    weights_sha256: str
+    preprocessing: str
+    pooling: str
+
+
+class Teacher(NamedTuple):
+    """A frozen model.
+
+    Attributes:
+        identity: what its features depend on.
+        features: [b, ...] inputs -> name -> [b, t] features.
+        parameters: number of weights, for reports.
+    """
+
+    identity: TeacherIdentity
+    features: Callable[[Any], Mapping[str, np.ndarray]]
+    parameters: int

@@ -1,0 +1,41 @@
+"""The optimizer: Adam for the student, Adam of its own for the regularizer's parameters, one schedule shape."""
+
+import optax
+
+from aft_jax.config import OptimConfig
+
+
+def schedule(peak: float, warmup_steps: int, steps: int) -> optax.Schedule:
+    """Linear warm-up from zero, then cosine decay to zero, per step.
+
+    Args:
+        peak: learning rate at the end of the warm-up.
+        warmup_steps: its length.
+        steps: optimizer steps in all.
+
+    Returns:
+        step -> learning rate.
+    """
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup_steps, max(steps, warmup_steps + 1))
+
+
+def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
+    """The optimizer of a tree {"student": ..., "regularizer": ...}.
+
+    Args:
+        config: rates.
+        steps: optimizer steps in all.
+
+    Returns:
+        AdamW on the student; Adam without weight decay on the regularizer (its learned scales), with the
+        student's schedule at its own peak.
+    """
+    student = schedule(config.learning_rate, config.warmup_steps, steps)
+    regularizer = schedule(config.scales_learning_rate, config.warmup_steps, steps)
+    return optax.partition(
+        {
+            "student": optax.adamw(student, weight_decay=config.weight_decay),
+            "regularizer": optax.adam(regularizer),
+        },
+        {"student": "student", "regularizer": "regularizer"},
+    )

@@ -1,0 +1,59 @@
+"""The training state: exactly what a checkpoint holds."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from aft_jax.types import FeatureSpec, PyTree, Regularizer, Student
+
+
+class TrainState(NamedTuple):
+    """Everything that changes from step to step.
+
+    Randomness is `fold_in(root, step)` and the data order a function of (seed, epoch, step), so neither is here.
+
+    Attributes:
+        step: int32, optimizer steps done.
+        variables: the student's, with the collection "params" and any mutable ones.
+        regularizer: the regularizer's parameters.
+        opt_state: the optimizer's.
+    """
+
+    step: jax.Array
+    variables: PyTree
+    regularizer: PyTree
+    opt_state: PyTree
+
+
+def trainable(state: TrainState) -> PyTree:
+    """The tree the optimizer updates: {"student": ..., "regularizer": ...}."""
+    return {"student": state.variables["params"], "regularizer": state.regularizer}
+
+
+def new_state(
+    key: jax.Array,
+    student: Student,
+    regularizer: Regularizer,
+    optimizer: optax.GradientTransformation,
+    spec: FeatureSpec,
+    inputs: jax.Array,
+) -> TrainState:
+    """A state at step 0 with random weights.
+
+    Args:
+        key: root key of the run.
+        student: the student.
+        regularizer: the regularizer.
+        optimizer: the optimizer.
+        spec: feature widths.
+        inputs: [1, ...] an example batch, for shapes.
+
+    Returns:
+        The state.
+    """
+    variables = student.init(jax.random.fold_in(key, 0), inputs)
+    params = regularizer.init(jax.random.fold_in(key, 1), spec)
+    state = TrainState(jnp.zeros((), jnp.int32), variables, params, None)
+    return state._replace(opt_state=optimizer.init(trainable(state)))

@@ -1,0 +1,118 @@
+"""The step, in four layers: forward -> objective -> train_step -> the jitted wrapper.
+
+The first three are pure and know nothing of devices; only `compile_train_step` says `jit`.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from aft_jax.training.sharding import replicated, row_sharded
+from aft_jax.training.state import TrainState, trainable
+from aft_jax.types import Batch, Metrics, PyTree, Regularizer, Student, StudentOutput
+
+TrainStep = Callable[[TrainState, Batch, jax.Array, jax.Array], tuple[TrainState, Metrics]]
+"""(state, batch, beta, root key) -> (new state, metrics of the batch)."""
+
+EvalStep = Callable[[PyTree, Batch], Metrics]
+"""(student variables, batch) -> metrics of the batch."""
+
+
+def forward(
+    student: Student, variables: PyTree, batch: Batch, key: jax.Array
+) -> tuple[StudentOutput, PyTree]:
+    """The student in training mode on a batch; `key` seeds its dropout."""
+    return student.apply(variables, batch.inputs, True, {"dropout": key})
+
+
+def task_metrics(logits: jax.Array, batch: Batch) -> Metrics:
+    """Cross-entropy and accuracy as (sum, count) over the rows that are not padding."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+    correct = (jnp.argmax(logits, axis=-1) == batch.labels).astype(losses.dtype)
+    count = jnp.sum(batch.mask)
+    return {
+        "task_loss": (jnp.sum(losses * batch.mask), count),
+        "accuracy": (jnp.sum(correct * batch.mask), count),
+    }
+
+
+def objective(
+    regularizer: Regularizer,
+    params: PyTree,
+    output: StudentOutput,
+    batch: Batch,
+    beta: jax.Array,
+) -> tuple[jax.Array, Metrics]:
+    """task loss + beta * regularizer, and the metrics of both."""
+    metrics = task_metrics(output.logits, batch)
+    total, count = metrics["task_loss"]
+    penalty, penalty_metrics = regularizer.apply(
+        params, output.features, batch.teacher_features, mask=batch.mask
+    )
+    loss = total / jnp.maximum(count, 1) + beta * penalty
+    return loss, metrics | penalty_metrics | {"loss": (loss * count, count)}
+
+
+def make_train_step(
+    student: Student, regularizer: Regularizer, optimizer: optax.GradientTransformation
+) -> TrainStep:
+    """One optimizer step as a pure function.
+
+    Args:
+        student: the student.
+        regularizer: the regularizer.
+        optimizer: of the tree {"student": ..., "regularizer": ...}.
+
+    Returns:
+        The step. Its metrics include "gradient_norm", as a (norm, 1) state.
+    """
+
+    def train_step(state, batch, beta, root):
+        key = jax.random.fold_in(root, state.step)
+
+        def loss_of(params):
+            variables = {**state.variables, "params": params["student"]}
+            output, variables = forward(student, variables, batch, key)
+            loss, metrics = objective(regularizer, params["regularizer"], output, batch, beta)
+            return loss, (metrics, variables)
+
+        params = trainable(state)
+        grads, (metrics, variables) = jax.grad(loss_of, has_aux=True)(params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, params)
+        params = optax.apply_updates(params, updates)
+        new_state = TrainState(
+            step=state.step + 1,
+            variables={**variables, "params": params["student"]},
+            regularizer=params["regularizer"],
+            opt_state=opt_state,
+        )
+        norm = optax.global_norm(grads)
+        return new_state, metrics | {"gradient_norm": (norm, jnp.ones_like(norm))}
+
+    return train_step
+
+
+def compile_train_step(step: TrainStep, mesh: Mesh) -> TrainStep:
+    """The step under jit: batch rows over the mesh, state on every device and donated."""
+    everywhere, rows = replicated(mesh), row_sharded(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(everywhere, rows, everywhere, everywhere),
+        out_shardings=everywhere,
+        donate_argnums=0,
+    )
+
+
+def compile_eval_step(student: Student, mesh: Mesh) -> EvalStep:
+    """The student in inference mode under jit, with the task's metrics."""
+
+    def eval_step(variables, batch):
+        output, _ = student.apply(variables, batch.inputs, False, {})
+        metrics = task_metrics(output.logits, batch)
+        return metrics | {"loss": metrics["task_loss"]}
+
+    everywhere, rows = replicated(mesh), row_sharded(mesh)
+    return jax.jit(eval_step, in_shardings=(everywhere, rows), out_shardings=everywhere)

@@ -1,0 +1,163 @@
+"""The loop around the step: order, metrics, evaluation, checkpoints; resumes where a killed run stopped.
+
+The host waits for the device only every `log_every` steps, when it reads the metrics of the steps since.
+"""
+
+import pathlib
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from aft_jax.config import Config
+from aft_jax.data import RowOrder
+from aft_jax.errors import NonFiniteError
+from aft_jax.progress import progress_bar
+from aft_jax.students import parameter_count, save_student
+from aft_jax.training import metrics, workdir
+from aft_jax.training.checkpoint import Checkpoints
+from aft_jax.training.evaluate import evaluate_on
+from aft_jax.training.experiment import Experiment, build, initial_state, train_batch
+from aft_jax.training.optim import schedule
+from aft_jax.training.sharding import replicated
+from aft_jax.training.state import TrainState
+from aft_jax.types import Metrics
+
+
+def train(config: Config, directory: pathlib.Path) -> dict[str, Any]:
+    """The `train` verb: trains one student, or resumes, or returns the result of a complete run.
+
+    Args:
+        config: the run's config.
+        directory: the run directory.
+
+    Returns:
+        The content of `result.json`: "step", "tune" metrics, "parameters" and "seconds".
+
+    Raises:
+        ConfigError: the config breaks a rule, or the directory belongs to another config.
+        StoreError: a feature store is missing or does not fit.
+        NonFiniteError: a loss or gradient was not finite.
+    """
+    workdir.claim(directory, config)
+    finished = workdir.result(directory)
+    if finished is not None:
+        return finished
+    experiment = build(config)
+    with progress_bar(config.steps, f"train {directory}", "step") as bar:
+        return fit(experiment, config, directory, bar)
+
+
+def fit(
+    experiment: Experiment, config: Config, directory: pathlib.Path, bar: tqdm
+) -> dict[str, Any]:
+    """Runs an experiment with the seed and beta of `config`, from its newest checkpoint to the last step.
+
+    Args:
+        experiment: built from this config or from one that differs in seed and beta only.
+        config: the run's config.
+        directory: the run directory.
+        bar: advanced by one a step.
+
+    Returns:
+        The content of `result.json`.
+
+    Raises:
+        NonFiniteError: a loss or gradient was not finite; nothing of it was checkpointed.
+    """
+    began = time.monotonic()
+    with Checkpoints(directory) as checkpoints:
+        state = initial_state(experiment, config.seed)
+        if checkpoints.latest is not None:
+            state = checkpoints.restore(state)
+        run = _Run(experiment, config, directory, checkpoints, int(state.step))
+        bar.update(int(state.step))
+        for step in range(int(state.step), config.steps):
+            state = run.step(state, step)
+            run.look(state, step + 1)
+            bar.update()
+        tune = evaluate_on(experiment, state.variables, experiment.tune)
+        run.writer.close()
+    variables = jax.device_get(state.variables)
+    student = config.student
+    classes = len(experiment.train.classes)
+    save_student(directory, student.name, classes, student.options, variables)
+    workdir.save_regularizer(directory, jax.device_get(state.regularizer))
+    values = {
+        "step": config.steps,
+        "tune": tune,
+        "parameters": parameter_count(variables),
+        "seconds": time.monotonic() - began,
+    }
+    workdir.write_result(directory, values)
+    return values
+
+
+class _Run:
+    """What one pass of the loop carries besides the state: the open files and the metrics not read yet."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        config: Config,
+        directory: pathlib.Path,
+        checkpoints: Checkpoints,
+        first_step: int,
+    ):
+        self.experiment, self.config, self.checkpoints = experiment, config, checkpoints
+        self.order = RowOrder(len(experiment.train), config.batch_size, config.seed)
+        self.writer = metrics.MetricsWriter(directory, first_step)
+        self.rate = schedule(config.optim.learning_rate, config.optim.warmup_steps, config.steps)
+        everywhere = replicated(experiment.mesh)
+        self.beta = jax.device_put(jnp.float32(config.beta), everywhere)
+        self.root = jax.device_put(jax.random.key(config.seed), everywhere)
+        self.unread: list[Metrics] = []
+        self.last_look = time.monotonic()
+
+    def step(self, state: TrainState, step: int) -> TrainState:
+        """Dispatches step `step` without waiting for it."""
+        batch = train_batch(self.experiment, self.order.batch(step))
+        state, values = self.experiment.train_step(state, batch, self.beta, self.root)
+        self.unread.append(values)
+        return state
+
+    def look(self, state: TrainState, done: int) -> None:
+        """Reads metrics, evaluates and saves, where `done` steps call for it."""
+        config = self.config
+        last = done == config.steps
+        if done % config.log_every == 0 or last:
+            self._log(done)
+        if done % config.eval_every == 0 or last:
+            tune = evaluate_on(self.experiment, state.variables, self.experiment.tune)
+            self.writer.write(done, "tune", tune)
+        if done % config.checkpoint_every == 0 or last:
+            self.checkpoints.save(state, done)
+
+    def _log(self, done: int) -> None:
+        states: list[Metrics] = jax.device_get(self.unread)
+        first = done - len(states)
+        for step, state in enumerate(states, start=first):
+            self._require_finite(step, state)
+        now = time.monotonic()
+        values = metrics.mean(states) | {
+            "learning_rate": float(self.rate(done - 1)),
+            "steps_per_second": len(states) / max(now - self.last_look, 1e-9),
+        }
+        self.writer.write(done, "train", values)
+        self.unread, self.last_look = [], now
+
+    def _require_finite(self, step: int, state: Metrics) -> None:
+        loss, norm = float(state["loss"][0]), float(state["gradient_norm"][0])
+        if np.isfinite(loss) and np.isfinite(norm):
+            return
+        ids = self.experiment.train.ids[self.order.batch(step)].tolist()
+        last = self.checkpoints.latest
+        good = f"step {last} in {self.checkpoints.directory}" if last is not None else "none yet"
+        raise NonFiniteError(
+            f"loss and gradients are finite; at step {step + 1} the loss is {loss} and the gradient norm "
+            f"{norm}. Training stopped. Last good checkpoint: {good}, untouched. "
+            f"Lower config.optim.learning_rate or look at the batch's examples: {', '.join(ids)}."
+        )

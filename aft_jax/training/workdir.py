@@ -1,0 +1,68 @@
+"""The run directory: which config it belongs to, and whether its run is complete."""
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+from safetensors import numpy as safetensors
+
+from aft_jax.config import Config, differing_keys, resolve, to_json
+from aft_jax.errors import ConfigError
+from aft_jax.files import write_whole
+from aft_jax.types import PyTree
+
+CONFIG = "config.json"
+RESULT = "result.json"
+REGULARIZER = "regularizer.safetensors"
+
+
+def claim(workdir: pathlib.Path, config: Config) -> None:
+    """Makes a directory this config's, or checks that it already is.
+
+    Args:
+        workdir: the run directory.
+        config: the config about to run.
+
+    Raises:
+        ConfigError: the directory belongs to another config; the message names the keys that differ.
+    """
+    path = workdir / CONFIG
+    if not path.exists():
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_whole(path, to_json(config))
+        return
+    different = differing_keys(resolve(json.loads(path.read_text())), config)
+    if different:
+        values = "; ".join(
+            f"{key} is {old!r} there and {new!r} now" for key, (old, new) in different.items()
+        )
+        raise ConfigError(
+            f"a run directory belongs to one config; {workdir} was started with another one: {values}. "
+            "Give the same config to resume it, or another --workdir."
+        )
+
+
+def result(workdir: pathlib.Path) -> dict[str, Any] | None:
+    """The result of a complete run, or None while it is not complete."""
+    path = workdir / RESULT
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_result(workdir: pathlib.Path, values: dict[str, Any]) -> None:
+    """Marks a run complete."""
+    write_whole(workdir / RESULT, json.dumps(values, indent=2) + "\n")
+
+
+def save_regularizer(workdir: pathlib.Path, params: PyTree) -> None:
+    """Writes the regularizer's parameters (learned scales) beside the student, never into its files."""
+    flat = traverse_util.flatten_dict(params, sep="/")
+    tensors = {path: np.ascontiguousarray(leaf) for path, leaf in flat.items()}
+    write_whole(workdir / REGULARIZER, safetensors.save(tensors))
+
+
+def load_regularizer(workdir: pathlib.Path) -> PyTree:
+    """Reads what `save_regularizer` wrote."""
+    flat = safetensors.load((workdir / REGULARIZER).read_bytes())
+    return traverse_util.unflatten_dict(flat, sep="/")

@@ -1,0 +1,113 @@
+"""Digits: a small pre-trained student, a wider teacher, 100 labelled images. Runs on any laptop.
+
+    bash launch/demo.sh
+
+What the models saw (splits are cut by a hash of the pixels, see `aft_jax/data/digits.py`):
+
+    stage=teacher    94,186 parameters; half of the images (upstream) with their digit labels
+    stage=pretrain    5,646 parameters; the same images without digit labels: which image is this a shifted copy of?
+    stage=student    starts from `pretrain` with a new head; 100 labelled images (train)
+
+Lab note. Expected: see the table in README.md.
+"""
+
+import ml_collections
+
+from aft_jax.config import parse_arguments
+
+ROOT = "runs/digits"
+
+
+def get_config(arguments: str = "") -> ml_collections.ConfigDict:
+    """The config of one stage.
+
+    Args:
+        arguments: "stage=teacher|pretrain|student,smoke". `smoke` shrinks every stage to seconds.
+
+    Returns:
+        The config.
+    """
+    args = parse_arguments(arguments, stage="student", smoke=False)
+    stages = {"teacher": _teacher, "pretrain": _pretrain, "student": _student}
+    if args.stage not in stages:
+        raise ValueError(f"stage is one of {', '.join(stages)}; got {args.stage!r}.")
+    config = stages[args.stage]()
+    if args.smoke:
+        config.update(steps=4, log_every=2, eval_every=2, checkpoint_every=2)
+        config.optim.warmup_steps = 1
+        config.compare.update(betas=(10.0, 30.0), search_seeds=(100,), seeds=(0, 1))
+    return config
+
+
+def _student() -> ml_collections.ConfigDict:
+    config = _common()
+    config.student.options = {"widths": (12, 16, 24), "strides": (1, 2, 2)}
+    config.student.init_from = f"{ROOT}/pretrain"
+    config.teachers = {
+        "wide_cnn": {"kind": "flax", "source": f"{ROOT}/teacher", "pooling": "pooled"}
+    }
+    config.method = "aft"
+    config.beta = 30.0  # what `compare` chose on tune
+    config.batch_size = 50  # rows; two steps an epoch
+    config.steps = 200
+    config.optim.learning_rate = 3e-2  # the best for plain fine-tuning on tune; both methods use it
+    config.optim.warmup_steps = 20
+    return config
+
+
+def _teacher() -> ml_collections.ConfigDict:
+    config = _common()
+    config.data.train = "upstream"
+    config.student.options = {"widths": (32, 64, 128), "strides": (1, 2, 2)}
+    config.steps = 300
+    config.optim.learning_rate = 2e-3
+    config.optim.warmup_steps = 30
+    return config
+
+
+def _pretrain() -> ml_collections.ConfigDict:
+    config = _common()
+    config.data.update(task="instance", train="upstream", tune="upstream", test="upstream")
+    config.student.options = {"widths": (12, 16, 24), "strides": (1, 2, 2)}
+    config.steps = 600
+    config.eval_every = 600  # the pretext has no split of its own to tune on
+    config.optim.learning_rate = 1e-2
+    config.optim.warmup_steps = 60
+    return config
+
+
+def _common() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.seed = 0  # initial weights, order of rows
+    config.data = {
+        "source": "digits",
+        "task": "digit",  # what the labels are
+        "train": "train",  # split to train on
+        "tune": "tune",  # split that may choose anything
+        "test": "test",  # split that is evaluated once
+    }
+    config.student = {"name": "small_cnn", "options": {}, "init_from": ""}
+    config.teachers = ml_collections.ConfigDict()
+    config.features_dir = f"{ROOT}/features"
+    config.method = "stl"
+    config.method_options = ml_collections.ConfigDict()
+    config.beta = 0.0  # strength of the regularizer
+    config.batch_size = 64  # rows of the global batch
+    config.steps = 300  # optimizer steps
+    config.log_every = 20  # steps
+    config.eval_every = 20  # steps
+    config.checkpoint_every = 100  # steps
+    config.devices = 0  # 0: all
+    config.optim = {
+        "learning_rate": 1e-3,  # peak
+        "weight_decay": 0.0,
+        "scales_learning_rate": 1e-2,  # peak, for the learned scales
+        "warmup_steps": 0,  # steps
+    }
+    config.compare = {
+        "methods": ("stl", "aft"),
+        "betas": (1.0, 3.0, 10.0, 30.0, 100.0),
+        "search_seeds": (100, 101, 102),
+        "seeds": tuple(range(10)),
+    }
+    return config
