@@ -1,7 +1,8 @@
-"""The command line: `aft-jax VERB --config=configs/x.py[:arguments] --config.key=value --workdir=DIR`.
+"""The command line: `aft-jax VERB --config=configs/x.py[:arguments] --config.key=value
+--workdir=DIR`.
 
-Each verb imports what it needs when it is called, so that `report` works without a trainer and `extract` without
-a plotting library.
+Each verb imports what it needs when it is called, so that `report` works without a trainer and
+`extract` without a plotting library.
 """
 
 import pathlib
@@ -82,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the program's name; None reads it from the process.
 
     Returns:
-        Exit code: 0, or 2 for input that breaks a rule, or 3 for training that met a non-finite loss.
+        Exit code: 0, or 2 for input that breaks a rule, or 3 for training that met a non-finite
+        loss.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
@@ -100,12 +102,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(words: Sequence[str]) -> Options:
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "Config file, with arguments.", flag_values=values)
+    config_flags.DEFINE_config_file(
+        "config", None, "Config file, with arguments.", flag_values=values
+    )
     flags.DEFINE_string("workdir", None, "Run directory.", flag_values=values)
     flags.DEFINE_string("split", "test", "Split to evaluate.", flag_values=values)
     left_over = values(list(words))[1:]
     if left_over:
-        raise UsageError(f"flags are --config, --config.KEY, --workdir and --split; got {left_over}.")
+        raise UsageError(
+            f"flags are --config, --config.KEY, --workdir and --split; got {left_over}."
+        )
     workdir = values["workdir"].value
     return Options(
         config=values["config"].value,

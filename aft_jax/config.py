@@ -1,7 +1,9 @@
-"""The config of a run: typed argument strings, the keys with their types, and the rules between them.
+"""The config of a run: typed argument strings, the keys with their types, and the rules between
+them.
 
-A config file is a program `get_config(argument_string) -> ConfigDict`; `resolve` turns what it returns into
-the frozen `Config` below, once, before anything is built. No other file reads raw keys.
+A config file is a program `get_config(argument_string) -> ConfigDict`; `resolve` turns what it
+returns into the frozen `Config` below, once, before anything is built. No other file reads raw
+keys.
 """
 
 import dataclasses
@@ -43,8 +45,8 @@ class StudentConfig:
     Attributes:
         name: architecture, see `aft_jax.students.STUDENTS`.
         options: keyword arguments of the architecture.
-        init_from: run directory whose student gives the starting weights (its classifier head is replaced);
-            empty for random weights.
+        init_from: run directory whose student gives the starting weights (its classifier head is
+            replaced); empty for random weights.
     """
 
     name: str
@@ -142,12 +144,12 @@ class Config:
     compare: CompareConfig
 
 
-def parse_arguments(text: str, **defaults: Any) -> ml_collections.ConfigDict:
+def parse_arguments(text: str, **defaults: Any) -> Any:
     """Reads a config's argument string "key=value,flag" into the types of the defaults.
 
     Args:
-        text: what follows the colon in `--config=file.py:text`; may be empty. A bare key of a boolean
-            argument means true.
+        text: what follows the colon in `--config=file.py:text`; may be empty. A bare key of a
+            boolean argument means true.
         **defaults: argument name -> default, whose type is the argument's type.
 
     Returns:
@@ -220,7 +222,9 @@ def _build(kind: Any, value: Any, key: str) -> Any:
         return _build_record(kind, value, key)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is dict and isinstance(value, Mapping):
-        return {str(name): _build(arguments[1], item, f"{key}.{name}") for name, item in value.items()}
+        return {
+            str(name): _build(arguments[1], item, f"{key}.{name}") for name, item in value.items()
+        }
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_build(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(value))
     if kind is Any:

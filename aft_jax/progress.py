@@ -23,7 +23,9 @@ def progress_bar(total: int, description: str, unit: str, done: int = 0) -> tqdm
     common: dict[str, Any] = {"total": total, "desc": description, "unit": unit, "initial": done}
     if sys.stderr.isatty():
         return tqdm(**common, dynamic_ncols=True)
-    return tqdm(**common, file=_Lines(), ncols=100, mininterval=LINE_SECONDS, maxinterval=LINE_SECONDS)
+    return tqdm(
+        **common, file=_Lines(), ncols=100, mininterval=LINE_SECONDS, maxinterval=LINE_SECONDS
+    )
 
 
 class _Lines:

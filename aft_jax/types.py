@@ -6,9 +6,10 @@ Dimensions, one letter each, everywhere in the library:
     r  rows on one device  k  classes                   n  rows of a data set
     h, w, c  image         l  tokens
 
-Shapes in signatures are jaxtyping annotations. They cost nothing in production: `import aft_jax` pulls
-in jax and numpy only, and the names below stand for plain `jax.Array`. With AFT_JAX_CHECK_SHAPES=1
-in the environment (the tests set it) they are the real jaxtyping types, to be checked at run time.
+Shapes in signatures are jaxtyping annotations. They cost nothing in production: `import aft_jax`
+pulls in jax and numpy only, and the names below stand for plain `jax.Array`. With
+AFT_JAX_CHECK_SHAPES=1 in the environment (the tests set it) they are the real jaxtyping types, to
+be checked at run time.
 """
 
 import os
@@ -47,7 +48,7 @@ __all__ = [
 
 PyTree = Any
 
-Metric = tuple[jax.Array, jax.Array]
+Metric = tuple[jax.typing.ArrayLike, jax.typing.ArrayLike]
 """A mean that has not been divided yet: (sum, count). States add; the host divides once."""
 
 Metrics = dict[str, Metric]
@@ -70,9 +71,9 @@ class Student(NamedTuple):
 
     Attributes:
         init: (key, inputs) -> variables, a dict with at least the collection "params".
-        apply: (variables, inputs, train, rngs) -> (StudentOutput, new_variables). `new_variables` has the
-            structure of `variables`; only mutable collections (batch statistics) differ, and only when
-            `train` is true. `rngs` maps stream names ("dropout") to keys.
+        apply: (variables, inputs, train, rngs) -> (StudentOutput, new_variables). `new_variables`
+            has the structure of `variables`; only mutable collections (batch statistics) differ,
+            and only when `train` is true. `rngs` maps stream names ("dropout") to keys.
     """
 
     init: Callable[[jax.Array, Any], PyTree]
@@ -95,10 +96,13 @@ class Regularizer(NamedTuple):
     """The regularizer seam: AFT, its ablations and every baseline have this shape.
 
     Attributes:
-        init: (key, FeatureSpec) -> params, a (possibly empty) tree of arrays trained with the student.
+        init: (key, FeatureSpec) -> params, a (possibly empty) tree of arrays trained with the
+            student.
         apply: (params, student_features [b, d], teacher_features name -> [b, t], *, mask=None) ->
-            (scalar, Metrics). The scalar is what beta multiplies. `mask` [b] leaves padded rows out.
-        reads_teachers: whether `apply` looks at the teachers' features; if not, a run needs no stores.
+            (scalar, Metrics). The scalar is what beta multiplies. `mask` [b] leaves padded rows
+            out.
+        reads_teachers: whether `apply` looks at the teachers' features; if not, a run needs no
+            stores.
     """
 
     init: Callable[[jax.Array, FeatureSpec], PyTree]
@@ -113,7 +117,8 @@ class Batch(NamedTuple):
         inputs: [b, ...] what the student reads.
         labels: [b] int32 class indices.
         mask: [b] float32, 1 for a real row and 0 for padding.
-        teacher_features: teacher name -> [b, t], joined by example id; empty when no teacher is used.
+        teacher_features: teacher name -> [b, t], joined by example id; empty when no teacher is
+            used.
     """
 
     inputs: Any

@@ -5,11 +5,14 @@
 What the models saw (splits are cut by a hash of the pixels, see `aft_jax/data/digits.py`):
 
     stage=teacher    94,186 parameters; half of the images (upstream) with their digit labels
-    stage=pretrain    5,646 parameters; the same images without digit labels: which image is this a shifted copy of?
+    stage=pretrain    5,646 parameters; the same images without digit labels: which image is this a
+                      shifted copy of?
     stage=student    starts from `pretrain` with a new head; 100 labelled images (train)
 
 Lab note. Expected: see the table in README.md.
 """
+
+from typing import Any
 
 import ml_collections
 
@@ -35,11 +38,15 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
     if args.smoke:
         config.update(steps=4, log_every=2, eval_every=2, checkpoint_every=2)
         config.optim.warmup_steps = 1
+        config.student.options = {
+            "widths": (8,) if args.stage == "teacher" else (4,),
+            "strides": (2,),
+        }
         config.compare.update(betas=(10.0, 30.0), search_seeds=(100,), seeds=(0, 1))
     return config
 
 
-def _student() -> ml_collections.ConfigDict:
+def _student() -> Any:
     config = _common()
     config.student.options = {"widths": (12, 16, 24), "strides": (1, 2, 2)}
     config.student.init_from = f"{ROOT}/pretrain"
@@ -55,7 +62,7 @@ def _student() -> ml_collections.ConfigDict:
     return config
 
 
-def _teacher() -> ml_collections.ConfigDict:
+def _teacher() -> Any:
     config = _common()
     config.data.train = "upstream"
     config.student.options = {"widths": (32, 64, 128), "strides": (1, 2, 2)}
@@ -65,7 +72,7 @@ def _teacher() -> ml_collections.ConfigDict:
     return config
 
 
-def _pretrain() -> ml_collections.ConfigDict:
+def _pretrain() -> Any:
     config = _common()
     config.data.update(task="instance", train="upstream", tune="upstream", test="upstream")
     config.student.options = {"widths": (12, 16, 24), "strides": (1, 2, 2)}
@@ -76,8 +83,8 @@ def _pretrain() -> ml_collections.ConfigDict:
     return config
 
 
-def _common() -> ml_collections.ConfigDict:
-    config = ml_collections.ConfigDict()
+def _common() -> Any:
+    config: Any = ml_collections.ConfigDict()
     config.seed = 0  # initial weights, order of rows
     config.data = {
         "source": "digits",

@@ -11,6 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from aft_jax.cli import VERBS
 from aft_jax.version import __version__
 
 ROOT = Path(__file__).parent.parent
@@ -43,10 +44,14 @@ def test_ci_runs_the_test_script():
     assert "exec bash launch/test.sh" in (ROOT / ".ci/run").read_text().splitlines()
 
 
-def test_demo_names_configs_that_exist():
-    paths = re.findall(r"--config=([^\s:]+)", (ROOT / "launch/demo.sh").read_text())
-    assert paths
-    assert [path for path in paths if not (ROOT / path).is_file()] == []
+def test_demo_names_verbs_and_configs_that_exist():
+    demo = (ROOT / "launch/demo.sh").read_text()
+    verbs = re.findall(r"^run aft-jax (\S+)", demo, re.MULTILINE)
+    configs = re.findall(r"--config=([^\s:]+)", demo)
+    assert verbs
+    assert configs
+    assert [verb for verb in verbs if verb not in VERBS] == []
+    assert [path for path in configs if not (ROOT / path).is_file()] == []
 
 
 @pytest.mark.parametrize(

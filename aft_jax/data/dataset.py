@@ -52,5 +52,8 @@ def take(dataset: Dataset, rows: np.ndarray, **changes: Any) -> Dataset:
     """
     return dataclasses.replace(
         dataset,
-        ids=dataset.ids[rows], inputs=dataset.inputs[rows], labels=dataset.labels[rows], **changes
+        ids=dataset.ids[rows],
+        inputs=dataset.inputs[rows],
+        labels=dataset.labels[rows],
+        **changes,
     )

@@ -1,15 +1,17 @@
-"""Hand-written digits: 1,797 real 8x8 images that scikit-learn ships, so that nothing is downloaded.
+"""Hand-written digits: 1,797 real 8x8 images that scikit-learn ships, so that nothing is
+downloaded.
 
-Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998 (its test
-part). Cut once and for all into four splits by a hash of the pixels:
+Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998
+(its test part). Cut once and for all into four splits by a hash of the pixels:
 
     upstream   what teacher and student are pre-trained on
     train      the small labelled part of the downstream task
     tune       chooses beta
     test       is looked at once
 
-and labelled for one of two tasks: "digit" (ten classes) or "instance" (each image in nine positions, shifted by up
-to one pixel; the class says which image it is: a pretext that needs no digit labels).
+and labelled for one of two tasks: "digit" (ten classes) or "instance" (each image in nine
+positions, shifted by up to one pixel; the class says which image it is: a pretext that needs no
+digit labels).
 """
 
 import dataclasses
@@ -63,7 +65,9 @@ def load_digits(split: str, task: str) -> Dataset:
 
 
 def _shifted_instances(dataset: Dataset) -> Dataset:
-    """Every image at shifts of -1, 0, 1 pixels each way, background beyond the border; label = which image."""
+    """Every image at shifts of -1, 0, 1 pixels each way, background beyond the border; label =
+    which image.
+    """
     padded = np.pad(dataset.inputs, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-1)
     shifts = list(itertools.product(range(3), range(3)))
     images = [padded[:, down : down + 8, right : right + 8] for down, right in shifts]

@@ -1,8 +1,9 @@
 """Which rows make which batch.
 
-The order is a pure function of (seed, epoch): nothing about it needs saving, any step can be asked for, and an
-example's place does not depend on how training got there. These are positions only; NumPy shuffles them.
-(Grain's shuffled, batched index stream has the same properties, but takes longer per batch than the demo's step.)
+The order is a pure function of (seed, epoch): nothing about it needs saving, any step can be asked
+for, and an example's place does not depend on how training got there. These are positions only;
+NumPy shuffles them. (Grain's shuffled, batched index stream has the same properties, but takes
+longer per batch than the demo's step.)
 """
 
 from collections.abc import Iterator

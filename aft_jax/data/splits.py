@@ -1,4 +1,6 @@
-"""Splits that are a property of the examples: by a hash of the id, never by position or a random state."""
+"""Splits that are a property of the examples: by a hash of the id, never by position or a random
+state.
+"""
 
 import hashlib
 import math
@@ -12,8 +14,8 @@ def stratified_splits(
 ) -> dict[str, np.ndarray]:
     """Cuts a data set into named splits with the same share of every class.
 
-    Within each class the examples are ordered by a hash of (salt, id) and dealt out in that order, so an
-    example's split does not depend on the order of the file.
+    Within each class the examples are ordered by a hash of (salt, id) and dealt out in that order,
+    so an example's split does not depend on the order of the file.
 
     Args:
         ids: [n] example ids.

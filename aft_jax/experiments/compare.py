@@ -1,8 +1,9 @@
 """The `compare` verb: methods under one protocol, with paired seeds.
 
-    1. every method that has a beta chooses it: a grid x search seeds, best mean accuracy on the tune split
-    2. every method trains once per seed at its beta; equal seeds share initial weights and data order
-    3. only then is the test split loaded, and every student of step 2 evaluated on it once
+    1. every method that has a beta chooses it: a grid x search seeds, best mean accuracy on the
+    tune split 2. every method trains once per seed at its beta; equal seeds share initial weights
+    and data order 3. only then is the test split loaded, and every student of step 2 evaluated on
+    it once
 
 Each training run has its own directory, so an interrupted comparison resumes where it stopped.
 """
@@ -39,7 +40,8 @@ def compare(config: Config, workdir: pathlib.Path) -> str:
 
     Args:
         config: the config; its own method, seed and beta are not used.
-        workdir: directory of the comparison; `comparison.json` and `diagnostics.npz` are written there.
+        workdir: directory of the comparison; `comparison.json` and `diagnostics.npz` are written
+            there.
 
     Returns:
         The verdict, one sentence.
@@ -55,7 +57,9 @@ def compare(config: Config, workdir: pathlib.Path) -> str:
     experiments = {method: build(_for_method(config, method)) for method in config.compare.methods}
     searched = [m for m, experiment in experiments.items() if experiment.regularizer.reads_teachers]
     plan = config.compare
-    runs = len(searched) * len(plan.betas) * len(plan.search_seeds) + len(experiments) * len(plan.seeds)
+    runs = len(searched) * len(plan.betas) * len(plan.search_seeds) + len(experiments) * len(
+        plan.seeds
+    )
     with progress_bar(runs * config.steps, f"compare {workdir}", "step") as bar:
         search = tuple(
             trial for method in searched for trial in _search(experiments[method], workdir, bar)
@@ -67,7 +71,9 @@ def compare(config: Config, workdir: pathlib.Path) -> str:
             for method in experiments
         ]
     tested = tuple(_test(experiments, trials, workdir))
-    diagnose(experiments, {trial.method: workdir / trial.directory for trial in tested[::-1]}, workdir)
+    diagnose(
+        experiments, {trial.method: workdir / trial.directory for trial in tested[::-1]}, workdir
+    )
     comparison = records.Comparison(
         **_facts(config, experiments, tested[0], workdir),
         beta_search=search,
@@ -100,7 +106,9 @@ def _check(config: Config) -> None:
     for key in ("methods", "betas", "search_seeds", "seeds"):
         values = getattr(plan, key)
         if not values or len(set(values)) != len(values):
-            raise ConfigError(f"config.compare.{key} lists at least one value, each once; got {values}.")
+            raise ConfigError(
+                f"config.compare.{key} lists at least one value, each once; got {values}."
+            )
 
 
 def _for_method(config: Config, method: str) -> Config:

@@ -1,4 +1,6 @@
-"""What a comparison keeps for the pictures: learned gates, and kernels of teacher and students on the tune split."""
+"""What a comparison keeps for the pictures: learned gates, and kernels of teacher and students on
+the tune split.
+"""
 
 import pathlib
 from collections.abc import Mapping
@@ -45,7 +47,9 @@ def diagnose(
                 arrays[f"gates/{name}"] = np.asarray(gate)
             config = experiment.config
             features = teacher_features(config, tune, config.data.tune)
-            parts = [scaled(jnp.asarray(scales[n]), jnp.asarray(features[n][rows])) for n in features]
+            parts = [
+                scaled(jnp.asarray(scales[n]), jnp.asarray(features[n][rows])) for n in features
+            ]
             arrays["kernel/teacher"] = _kernel(jnp.concatenate(parts, axis=1))
     np.savez(workdir / FILE_NAME, **arrays)
 

@@ -17,7 +17,9 @@ BATCH_ROWS = 256
 
 
 def store_path(config: Config, teacher: str, split: str) -> pathlib.Path:
-    """Where the features of one teacher on one split are: features_dir/teacher/source-task-split."""
+    """Where the features of one teacher on one split are:
+    features_dir/teacher/source-task-split.
+    """
     data = config.data
     return pathlib.Path(config.features_dir) / teacher / f"{data.source}-{data.task}-{split}"
 
@@ -25,8 +27,8 @@ def store_path(config: Config, teacher: str, split: str) -> pathlib.Path:
 def extract(config: Config) -> list[pathlib.Path]:
     """Computes and stores every teacher's features of the train and tune splits, once.
 
-    A store that is there already is kept if it is the right one and refused if it is not. The test split gets
-    no features: a student needs none to be evaluated.
+    A store that is there already is kept if it is the right one and refused if it is not. The test
+    split gets no features: a student needs none to be evaluated.
 
     Args:
         config: the run's config.
@@ -36,7 +38,8 @@ def extract(config: Config) -> list[pathlib.Path]:
 
     Raises:
         ConfigError: a teacher, source or split is unknown.
-        StoreError: an existing store belongs to another teacher or other data, or features are not finite.
+        StoreError: an existing store belongs to another teacher or other data, or features are not
+            finite.
     """
     stores = []
     for name, teacher_config in config.teachers.items():
@@ -68,7 +71,9 @@ def _extract_split(teacher: Teacher, dataset: Dataset, store: pathlib.Path) -> M
 
 
 def _batches(teacher: Teacher, inputs: np.ndarray, progress: tqdm | None) -> Iterator[np.ndarray]:
-    """A teacher's features, several of one teacher side by side; one batch shape, so one compilation."""
+    """A teacher's features, several of one teacher side by side; one batch shape, so one
+    compilation.
+    """
     for start in range(0, len(inputs), BATCH_ROWS):
         part = inputs[start : start + BATCH_ROWS]
         filling = np.repeat(part[:1], BATCH_ROWS - len(part), axis=0)

@@ -85,7 +85,8 @@ def read_manifest(store: pathlib.Path) -> Manifest:
         The manifest.
 
     Raises:
-        StoreError: there is no complete store, it was written by a newer version, or it is malformed.
+        StoreError: there is no complete store, it was written by a newer version, or it is
+            malformed.
     """
     path = store / MANIFEST
     if not path.exists():
@@ -103,7 +104,9 @@ def read_manifest(store: pathlib.Path) -> Manifest:
             )
         return Manifest(**fields | {"shape": tuple(fields["shape"])})
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is not a manifest: {error}. Extract the features again.") from error
+        raise StoreError(
+            f"{path} is not a manifest: {error}. Extract the features again."
+        ) from error
 
 
 def require(store: pathlib.Path, manifest: Manifest, expected: Mapping[str, Any]) -> None:

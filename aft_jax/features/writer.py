@@ -1,8 +1,8 @@
 """Writing a feature store: all of it, or nothing that a reader would take for one.
 
-    <store>/manifest.json    written last
-    <store>/ids.txt          example ids, one a line, in row order
-    <store>/features/        zarr 3 array [n, t] in sharded chunks with checksums
+<store>/manifest.json    written last
+<store>/ids.txt          example ids, one a line, in row order
+<store>/features/        zarr 3 array [n, t] in sharded chunks with checksums
 """
 
 import dataclasses
@@ -16,15 +16,19 @@ import numpy as np
 import tensorstore as ts
 
 from aft_jax.errors import StoreError
-from aft_jax.files import sha256_of
 from aft_jax.features.manifest import FORMAT_VERSION, MANIFEST, Manifest
+from aft_jax.files import sha256_of
 
 CHUNK_ROWS = 256
 SHARD_ROWS = 16_384
 
 
 def write_store(
-    store: pathlib.Path, ids: np.ndarray, batches: Iterable[np.ndarray], width: int, **described: Any
+    store: pathlib.Path,
+    ids: np.ndarray,
+    batches: Iterable[np.ndarray],
+    width: int,
+    **described: Any,
 ) -> Manifest:
     """Writes a store beside its place and moves it there when it is complete.
 
@@ -39,7 +43,8 @@ def write_store(
         The manifest.
 
     Raises:
-        StoreError: the store exists, the batches do not add up to n rows, or a feature is not finite.
+        StoreError: the store exists, the batches do not add up to n rows, or a feature is not
+            finite.
     """
     if store.exists():
         raise StoreError(f"a store is written once; {store} exists. Delete it to extract again.")
@@ -108,7 +113,4 @@ def _spec(path: pathlib.Path, rows: int, width: int) -> dict[str, Any]:
 def file_hashes(store: pathlib.Path) -> dict[str, str]:
     """SHA-256 of every file of a store but its manifest, by relative path."""
     files = sorted(path for path in store.rglob("*") if path.is_file() and path.name != MANIFEST)
-    return {
-        path.relative_to(store).as_posix(): sha256_of(path)
-        for path in files
-    }
+    return {path.relative_to(store).as_posix(): sha256_of(path) for path in files}

@@ -14,10 +14,12 @@ from aft_jax.losses.validation import checked_inputs
 from aft_jax.types import Array, Float
 
 MOMENT_CROSSOVER = 1.0
-"""Rows per feature dimension from which the moment form is faster; measured by `benchmarks/loss.py`."""
+"""Rows per feature dimension from which the moment form is faster; measured by
+`benchmarks/loss.py`."""
 
 _EPSILON = 1e-8
-"""Added to the mean squared difference: bounds the loss below by 1e-4 and its gradient at equal kernels."""
+"""Added to the mean squared difference: bounds the loss below by 1e-4 and its gradient at equal
+kernels."""
 
 
 def aft_loss(
@@ -30,41 +32,45 @@ def aft_loss(
     mask: Array | np.ndarray | None = None,
     axis_name: AxisName = None,
 ) -> Float[Array, ""]:
-    """Distance of the student's kernel from that of the teachers' features weighted by learned scales.
+    """Distance of the student's kernel from that of the teachers' features weighted by learned
+    scales.
 
         T~ = T * sigmoid(s)
-        F', T' = rows of (F - mean_b F), (T~ - mean_b T~), each divided by its Euclidean norm (+ 1e-8)
-        K = F' F'^T,  K_t = T' T'^T
+        F', T' = rows of (F - mean_b F), (T~ - mean_b T~), each divided by its Euclidean norm (+
+        1e-8) K = F' F'^T,  K_t = T' T'^T
         R = sqrt( mean_ij (K - K_t)_ij^2 + 1e-8 )
 
     A pure function of arrays, to be differentiated with respect to `scales` and `student_features`
-    (and `teacher_features`, if wanted) and added to the task loss as beta * R. Reverse mode only; second
-    derivatives are exact too. Computed in float32, or float64 where an input is float64.
+    (and `teacher_features`, if wanted) and added to the task loss as beta * R. Reverse mode only;
+    second derivatives are exact too. Computed in float32, or float64 where an input is float64.
 
     Args:
         scales: what `init_scales` returned for the teachers' widths (gates); or matrices from
             `init_dense_scales` (a linear map instead); or None (no scales).
         student_features: F [b, d], any float dtype.
-        teacher_features: T [b, t]; or teacher name -> [b, t_name], then `scales` has the same names.
+        teacher_features: T [b, t]; or teacher name -> [b, t_name], then `scales` has the same
+            names.
         kernel: "linear", or "rbf" for exp(-|x - y|^2) on the normalised rows.
-        combine: how several teachers become one: "concat" of their features, or "product", the tensor
-            product (for teachers of different modality), computed from kernels and never built.
+        combine: how several teachers become one: "concat" of their features, or "product", the
+            tensor product (for teachers of different modality), computed from kernels and never
+            built.
         mask: [b], bool or 0/1: rows with 0 are left out exactly, as if they had been sliced away.
-        axis_name: inside `shard_map` or `pmap`, the name of the mapped batch axis. The arrays are then this
-            device's rows and the kernel is still over the global batch. Without it they are the whole
-            batch, sharded in any way or not at all.
+        axis_name: inside `shard_map` or `pmap`, the name of the mapped batch axis. The arrays are
+            then this device's rows and the kernel is still over the global batch. Without it they
+            are the whole batch, sharded in any way or not at all.
 
     Returns:
-        R, a scalar, at most 2. A batch whose rows all centre to zero (one row, all masked) gives 1e-4 and
-        zero gradients.
+        R, a scalar, at most 2. A batch whose rows all centre to zero (one row, all masked) gives
+        1e-4 and zero gradients.
 
     Raises:
         TypeError: features are not floating point.
-        ValueError: batch sizes, ranks, names or widths do not fit, or `kernel` or `combine` is unknown.
+        ValueError: batch sizes, ranks, names or widths do not fit, or `kernel` or `combine` is
+            unknown.
 
     Reference:
-        Qiu et al., "Transferring Knowledge from Large Foundation Models to Small Downstream Models",
-        ICML 2024, arXiv 2406.07337.
+        Qiu et al., "Transferring Knowledge from Large Foundation Models to Small Downstream
+        Models", ICML 2024, arXiv 2406.07337.
     """
     inputs = checked_inputs(scales, student_features, teacher_features, mask, kernel, combine)
     factors = [scaled(s, t) for s, t in zip(inputs.scales, inputs.teachers, strict=True)]
@@ -80,7 +86,7 @@ def aft_loss(
 def squares_by_kernel(
     student: Float[Array, "r d"],
     factors: Sequence[Float[Array, "r _"]],
-    mask: Float[Array, "r"],
+    mask: Float[Array, " r"],
     axis_name: AxisName = None,
     kernel: str = "linear",
 ) -> Float[Array, ""]:
@@ -111,15 +117,16 @@ def squares_by_kernel(
 def squares_by_moment(
     student: Float[Array, "r d"],
     teacher: Float[Array, "r t"],
-    mask: Float[Array, "r"],
+    mask: Float[Array, " r"],
     axis_name: AxisName = None,
 ) -> Float[Array, ""]:
-    """The same sum from second moments: 2 b (d + t)^2 FLOP forward, as many backward, no [b, b] array.
+    """The same sum from second moments: 2 b (d + t)^2 FLOP forward, as many backward, no [b, b]
+    array.
 
         |F F^T - T T^T|^2 = |F^T F|^2 - 2 |F^T T|^2 + |T^T T|^2
 
-    The three terms cancel when the kernels agree. What remains is wrong by a few ulp of their sum, at most a
-    few ulp of 4 b^2; in R^2 that is the order of its epsilon of 1e-8 for float32.
+    The three terms cancel when the kernels agree. What remains is wrong by a few ulp of their sum,
+    at most a few ulp of 4 b^2; in R^2 that is the order of its epsilon of 1e-8 for float32.
 
     Args:
         student: [r, d] features in the compute dtype.

@@ -4,8 +4,8 @@ Three layouts reach the loss:
 
     global view   arrays hold the whole batch; under Auto axes the compiler inserts the collectives
     explicit      the same, with shardings in the types: what must be gathered is resharded here
-    manual        inside `shard_map` or `pmap`, arrays hold one device's r rows of b, and `axis_name`
-                  names the axis to reduce over
+    manual        inside `shard_map` or `pmap`, arrays hold one device's r rows of b, and
+                  `axis_name` names the axis to reduce over
 
 Everything here is linear and differentiates by itself.
 """
@@ -47,7 +47,9 @@ def gather_rows(rows: jax.Array, axis_name: AxisName) -> jax.Array:
 
 
 def row_sharded(rows: jax.Array) -> jax.Array:
-    """Under Explicit axes, undo any sharding of the feature dimension: products contract over it."""
+    """Under Explicit axes, undo any sharding of the feature dimension: products contract over
+    it.
+    """
     mesh = explicit_mesh(rows)
     if mesh is None:
         return rows
@@ -59,4 +61,3 @@ def explicit_mesh(array: jax.Array) -> jax.sharding.AbstractMesh | None:
     """The mesh in the array's type where one of its axes is Explicit, else None."""
     mesh = jax.typeof(array).sharding.mesh
     return mesh if AxisType.Explicit in mesh.axis_types else None
-

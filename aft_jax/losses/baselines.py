@@ -9,11 +9,11 @@ from aft_jax.types import Array, Float
 
 def no_kernel_loss(
     weight: Float[Array, "t d"],
-    bias: Float[Array, "d"],
+    bias: Float[Array, " d"],
     student_features: Float[Array, "r d"],
     teacher_features: Float[Array, "r t"],
     *,
-    mask: Float[Array, "r"] | None = None,
+    mask: Float[Array, " r"] | None = None,
     axis_name: AxisName = None,
 ) -> Float[Array, ""]:
     """AFT without its kernel: a linear map from the teacher must predict the student's features.

@@ -1,7 +1,8 @@
-"""Cosine kernels of centred features over the batch, with the fewest products that give their gradients.
+"""Cosine kernels of centred features over the batch, with the fewest products that give their
+gradients.
 
-Shapes: b rows in the global batch, r of them on this device (r = b unless inside shard_map or pmap).
-A kernel is [r, b]: this device's rows against everyone's.
+Shapes: b rows in the global batch, r of them on this device (r = b unless inside shard_map or
+pmap). A kernel is [r, b]: this device's rows against everyone's.
 """
 
 import functools
@@ -25,11 +26,12 @@ from aft_jax.types import Array, Float
 # (tf32, bfloat16) would lose them. The loss is a sliver of a step, so it can afford full float32.
 _PRECISION = jax.lax.Precision.HIGHEST
 
-# Rounding of the mean leaves up to 4 ulp in a row that equals it (measured on the CPU up to 65,536 rows).
+# Rounding of the mean leaves up to 4 ulp in a row that equals it (measured on the CPU up to 65,536
+# rows).
 _CENTRING_ULPS = 16
 
-# Added to a row's norm before dividing by it, as the authors do: rows far shorter than this fade to zero,
-# and no entry of the derivative of a unit row exceeds 1e8.
+# Added to a row's norm before dividing by it, as the authors do: rows far shorter than this fade to
+# zero, and no entry of the derivative of a unit row exceeds 1e8.
 _NORM_EPSILON = 1e-8
 
 
@@ -38,7 +40,8 @@ class Kernel(NamedTuple):
 
     Attributes:
         values: [r, b] similarities; zero in masked rows and columns.
-        diagonal: [r] each row's similarity with itself: 1 up to the epsilon, 0 for zero and masked rows.
+        diagonal: [r] each row's similarity with itself: 1 up to the epsilon, 0 for zero and masked
+            rows.
     """
 
     values: jax.Array
@@ -46,13 +49,14 @@ class Kernel(NamedTuple):
 
 
 def centred_unit_rows(
-    features: Float[Array, "r d"], mask: Float[Array, "r"], axis_name: AxisName = None
+    features: Float[Array, "r d"], mask: Float[Array, " r"], axis_name: AxisName = None
 ) -> Float[Array, "r d"]:
     """Rows of F - mean_b F, each divided by its Euclidean norm + 1e-8.
 
-    A centred row no longer than the rounding error of the centring (16 ulp of the row's largest entry before
-    it) is taken for zero: its unit row is zero and so is its gradient. Rows are brought to order one
-    before they are squared, so that magnitudes of 1e-20 and 1e20 neither vanish nor overflow.
+    A centred row no longer than the rounding error of the centring (16 ulp of the row's largest
+    entry before it) is taken for zero: its unit row is zero and so is its gradient. Rows are
+    brought to order one before they are squared, so that magnitudes of 1e-20 and 1e20 neither
+    vanish nor overflow.
 
     Args:
         features: [r, d] in the compute dtype.
@@ -72,7 +76,8 @@ def centred_unit_rows(
     peak = jax.lax.stop_gradient(jnp.max(jnp.abs(centred), axis=1, keepdims=True))
     before = jax.lax.stop_gradient(jnp.max(jnp.abs(features), axis=1, keepdims=True))
     live = _outgrows_rounding(peak, before)
-    # Division by one instead of zero, here and below: the gradient of the branch not taken stays finite.
+    # Division by one instead of zero, here and below: the gradient of the branch not taken stays
+    # finite.
     peak = jnp.where(live, peak, 1)
     centred = jnp.where(live, centred, 0) / peak
     square = jnp.sum(jnp.square(centred), axis=1, keepdims=True)
@@ -87,11 +92,13 @@ def _outgrows_rounding(centred: jax.Array, before: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def gram(rows: Float[Array, "r d"], axis_name: AxisName = None) -> Float[Array, "r b"]:
-    """Inner products of this device's rows with everyone's: X X^T, one product forward and one backward.
+    """Inner products of this device's rows with everyone's: X X^T, one product forward and one
+    backward.
 
-    Reverse-mode differentiation of X X^T takes two products, C X + C^T X. Every function of a symmetric
-    kernel that treats its two indices alike has a symmetric cotangent C, so 2 C X is the same; and C X
-    needs this device's rows of C only, so the backward pass moves nothing between devices.
+    Reverse-mode differentiation of X X^T takes two products, C X + C^T X. Every function of a
+    symmetric kernel that treats its two indices alike has a symmetric cotangent C, so 2 C X is the
+    same; and C X needs this device's rows of C only, so the backward pass moves nothing between
+    devices.
 
     Args:
         rows: [r, d].
@@ -130,9 +137,9 @@ def _symmetric_product_forward(cotangent, rows, everyone, axis_name):
 
 
 def _symmetric_product_backward(axis_name, residuals, outer):
-    # The map C -> 2 C X from symmetric matrices: its adjoint is the symmetric V X^T + X V^T, so that second
-    # derivatives meet a symmetric cotangent again. `everyone` is `rows`, gathered: all of X's gradient
-    # is returned for `rows`.
+    # The map C -> 2 C X from symmetric matrices: its adjoint is the symmetric V X^T + X V^T, so
+    # that second derivatives meet a symmetric cotangent again. `everyone` is `rows`, gathered: all
+    # of X's gradient is returned for `rows`.
     cotangent, rows, everyone = residuals
     all_outer = gather_rows(outer, axis_name)
     for_cotangent = _product(outer, everyone) + _product(rows, all_outer)
@@ -146,7 +153,9 @@ _symmetric_product.defvjp(_symmetric_product_forward, _symmetric_product_backwar
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _row_sums(kernel, axis_name):
-    """sum_j K_ij [r] of a symmetric kernel [r, b]; sends back a symmetric cotangent, as `gram` expects."""
+    """sum_j K_ij [r] of a symmetric kernel [r, b]; sends back a symmetric cotangent, as `gram`
+    expects.
+    """
     return jnp.sum(kernel, axis=1)
 
 
@@ -180,7 +189,7 @@ second_moment.defvjp(lambda rows: (second_moment(rows), rows), _second_moment_ba
 
 
 def cosine_kernel(
-    features: Float[Array, "r d"], mask: Float[Array, "r"], axis_name: AxisName = None
+    features: Float[Array, "r d"], mask: Float[Array, " r"], axis_name: AxisName = None
 ) -> Kernel:
     """K = F' F'^T with F' the centred unit rows of F.
 
@@ -197,11 +206,12 @@ def cosine_kernel(
 
 
 def product_cosine_kernel(
-    factors: Sequence[Float[Array, "r _"]], mask: Float[Array, "r"], axis_name: AxisName = None
+    factors: Sequence[Float[Array, "r _"]], mask: Float[Array, " r"], axis_name: AxisName = None
 ) -> Kernel:
     """The cosine kernel of the tensor product of several features, which is never built.
 
-        K = (T1 T1^T) o (T2 T2^T) o ...,   H K H with H = I - 1 1^T / b,   divided by sqrt(diag diag^T)
+        K = (T1 T1^T) o (T2 T2^T) o ...,   H K H with H = I - 1 1^T / b,   divided by sqrt(diag
+        diag^T)
 
     Args:
         factors: feature arrays [r, t1], [r, t2], ... in the compute dtype.
@@ -209,8 +219,9 @@ def product_cosine_kernel(
         axis_name: the mapped axis, or None.
 
     Returns:
-        The kernel; `values` [r, b]. Rows whose centred length is lost in rounding are zero. In float32
-        the centring cancels digits where the features' common offset is large against their spread.
+        The kernel; `values` [r, b]. Rows whose centred length is lost in rounding are zero. In
+        float32 the centring cancels digits where the features' common offset is large against their
+        spread.
     """
     row = mask[:, None]
     column = gather_rows(mask, axis_name)[None, :]
@@ -236,7 +247,7 @@ def product_cosine_kernel(
     return Kernel(values, square * jnp.square(inverse))
 
 
-def rbf_kernel(cosine: Kernel, mask: Float[Array, "r"], axis_name: AxisName = None) -> Kernel:
+def rbf_kernel(cosine: Kernel, mask: Float[Array, " r"], axis_name: AxisName = None) -> Kernel:
     """exp(-|x - y|^2) on the unit rows behind a cosine kernel, without any [b, b, d] difference.
 
     |x - y|^2 = |x|^2 + |y|^2 - 2 x.y, all three entries of the cosine kernel.
@@ -255,8 +266,9 @@ def rbf_kernel(cosine: Kernel, mask: Float[Array, "r"], axis_name: AxisName = No
     return Kernel(jnp.exp(exponent) * pairs, mask)
 
 
-def pair_count(mask: Float[Array, "r"], axis_name: AxisName = None) -> Float[Array, ""]:
-    """How many pairs of rows a mean over the kernel has: the square of the row count, at least one."""
+def pair_count(mask: Float[Array, " r"], axis_name: AxisName = None) -> Float[Array, ""]:
+    """How many pairs of rows a mean over the kernel has: the square of the row count, at least
+    one.
+    """
     count = jnp.maximum(batch_sum(jnp.sum(mask), axis_name), 1)
     return jnp.square(count)
-

@@ -1,8 +1,8 @@
 """The regularizer seam and its table: one shape for AFT, its ablations and the baselines.
 
-A regularizer is two pure functions (see `aft_jax.types.Regularizer`); the training step knows none by name. To
-add one, write its loss as a pure function, wrap it here in a factory whose keyword arguments are its
-hyper-parameters, and enter the factory in `REGULARIZERS`.
+A regularizer is two pure functions (see `aft_jax.types.Regularizer`); the training step knows none
+by name. To add one, write its loss as a pure function, wrap it here in a factory whose keyword
+arguments are its hyper-parameters, and enter the factory in `REGULARIZERS`.
 """
 
 import functools
@@ -27,12 +27,10 @@ def stl() -> Regularizer:
     def apply(params, student_features, teacher_features, *, mask=None) -> tuple[Array, Metrics]:
         return jnp.zeros((), jnp.float32), {}
 
-    return Regularizer(init, apply)
+    return Regularizer(init, apply, reads_teachers=False)
 
 
-def aft(
-    kernel: str = "linear", combine: str = "concat", scales: str = "diagonal"
-) -> Regularizer:
+def aft(kernel: str = "linear", combine: str = "concat", scales: str = "diagonal") -> Regularizer:
     """Adaptive Feature Transfer: see `aft_loss`.
 
     Args:

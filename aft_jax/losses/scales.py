@@ -99,7 +99,9 @@ def _plain(dims: int | Mapping[str, int]) -> int | dict[str, int]:
 def _check_dims(dims: int | Mapping[str, int]) -> None:
     widths = dims if isinstance(dims, Mapping) else {"teacher": dims}
     if not widths:
-        raise ValueError("scales need at least one teacher; got an empty mapping of feature widths.")
+        raise ValueError(
+            "scales need at least one teacher; got an empty mapping of feature widths."
+        )
     for name, width in widths.items():
         if isinstance(width, bool) or not isinstance(width, numbers.Integral) or width < 1:
             raise ValueError(

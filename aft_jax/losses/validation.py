@@ -125,7 +125,9 @@ def _feature_array(name: str, value: Any) -> jax.Array:
             "Pool over tokens or pixels first."
         )
     if array.shape[0] == 0 or array.shape[1] == 0:
-        raise ValueError(f"features have at least one row and one column; {name} has {array.shape}.")
+        raise ValueError(
+            f"features have at least one row and one column; {name} has {array.shape}."
+        )
     return array
 
 
@@ -160,4 +162,3 @@ def _mask_array(mask: Any, student: jax.Array) -> jax.Array:
 def _compute_dtype(arrays: list[jax.Array | None]) -> Any:
     wide = any(array is not None and array.dtype == jnp.float64 for array in arrays)
     return jnp.float64 if wide else jnp.float32
-

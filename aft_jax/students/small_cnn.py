@@ -12,8 +12,8 @@ from aft_jax.types import StudentOutput
 class SmallCnn(nn.Module):
     """3x3 convolutions with group norm, global average pooling, one linear head.
 
-    Group norm, not batch norm: statistics over the batch tie the rows together, and small students trained
-    with the kernel loss do worse with them.
+    Group norm, not batch norm: statistics over the batch tie the rows together, and small students
+    trained with the kernel loss do worse with them.
 
     Attributes:
         num_classes: k, the head's outputs.

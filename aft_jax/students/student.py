@@ -48,8 +48,8 @@ def from_linen(module: nn.Module) -> Student:
         module: any linen module of that signature; a plain (logits, features) pair is accepted too.
 
     Returns:
-        The student; collections other than "params" are mutable while training. Random streams beside
-        "params" (dropout) come from `rngs`.
+        The student; collections other than "params" are mutable while training. Random streams
+        beside "params" (dropout) come from `rngs`.
     """
 
     def init(key: jax.Array, inputs: Any) -> PyTree:

@@ -1,7 +1,8 @@
-"""A student's weights on disk: one safetensors file and a JSON description, readable without a config.
+"""A student's weights on disk: one safetensors file and a JSON description, readable without a
+config.
 
-    student/student.json         architecture, options, classes and the hash of the weights
-    student/model.safetensors    one tensor a variable, named by its path: "params/Conv_0/kernel"
+student/student.json         architecture, options, classes and the hash of the weights
+student/model.safetensors    one tensor a variable, named by its path: "params/Conv_0/kernel"
 """
 
 import hashlib
@@ -75,7 +76,8 @@ def load_student(run: pathlib.Path) -> SavedStudent:
         The student.
 
     Raises:
-        UsageError: there is none, or the weights are not those that the description was written for.
+        UsageError: there is none, or the weights are not those that the description was written
+            for.
     """
     description = read_description(run)
     path = run / "student" / "model.safetensors"
@@ -136,4 +138,3 @@ def with_pretrained_body(variables: PyTree, saved: SavedStudent) -> PyTree:
             f"It was saved as {saved.name} with options {saved.options}."
         )
     return traverse_util.unflatten_dict(fresh | {path: stored[path] for path in body}, sep="/")
-

@@ -1,4 +1,6 @@
-"""Checkpoints of exactly the TrainState, through Orbax: asynchronous, atomic, the newest few kept."""
+"""Checkpoints of exactly the TrainState, through Orbax: asynchronous, atomic, the newest few
+kept.
+"""
 
 import pathlib
 

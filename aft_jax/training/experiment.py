@@ -1,6 +1,7 @@
 """Everything of a run that does not depend on its seed and beta, built once from the config.
 
-One experiment trains many times: its steps are compiled once, beta and the root key are their arguments.
+One experiment trains many times: its steps are compiled once, beta and the root key are their
+arguments.
 """
 
 import dataclasses
@@ -8,6 +9,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -73,7 +75,8 @@ def build(config: Config) -> Experiment:
 
     Raises:
         ConfigError: a name in the config is unknown or its parts do not fit.
-        StoreError: a feature store is missing or does not belong to this teacher and these examples.
+        StoreError: a feature store is missing or does not belong to this teacher and these
+            examples.
         UsageError: the student to start from does not exist or has another architecture.
     """
     data = config.data
@@ -84,7 +87,7 @@ def build(config: Config) -> Experiment:
     features = teacher_features(config, train, data.train) if regularizer.reads_teachers else {}
     optimizer = make_optimizer(config.optim, config.steps)
     mesh = data_mesh(config.devices, config.batch_size)
-    example = train.inputs[:1]
+    example = jnp.asarray(train.inputs[:1])
     spec = _feature_spec(student, example, features)
 
     def fresh_state(key: jax.Array) -> TrainState:
@@ -135,7 +138,9 @@ def teacher_features(config: Config, dataset: Dataset, split: str) -> dict[str, 
 
 
 def initial_state(experiment: Experiment, seed: int) -> TrainState:
-    """The state at step 0: pre-trained weights where the config names them, the rest random by `seed`."""
+    """The state at step 0: pre-trained weights where the config names them, the rest random by
+    `seed`.
+    """
     sharding = replicated(experiment.mesh)
     state = experiment.new_state(jax.device_put(jax.random.key(seed), sharding))
     if experiment.pretrained is None:
@@ -155,7 +160,9 @@ def train_batch(experiment: Experiment, rows: np.ndarray) -> Batch:
     return to_global(batch, row_sharded(experiment.mesh))
 
 
-def eval_batch(experiment: Experiment, dataset: Dataset, rows: np.ndarray, mask: np.ndarray) -> Batch:
+def eval_batch(
+    experiment: Experiment, dataset: Dataset, rows: np.ndarray, mask: np.ndarray
+) -> Batch:
     """The global batch of these rows of any split, padding masked, without teachers."""
     batch = Batch(dataset.inputs[rows], dataset.labels[rows], mask, {})
     return to_global(batch, row_sharded(experiment.mesh))
@@ -169,7 +176,7 @@ def _regularizer(config: Config) -> Regularizer:
 
 
 def _feature_spec(
-    student: Student, example: np.ndarray, features: Mapping[str, np.ndarray]
+    student: Student, example: jax.Array, features: Mapping[str, np.ndarray]
 ) -> FeatureSpec:
     def widths(inputs):
         variables = student.init(jax.random.key(0), inputs)

@@ -1,4 +1,6 @@
-"""Metrics: (sum, count) states on the device, divided once on the host, written as JSON lines and for TensorBoard."""
+"""Metrics: (sum, count) states on the device, divided once on the host, written as JSON lines and
+for TensorBoard.
+"""
 
 import json
 import pathlib

@@ -1,4 +1,6 @@
-"""The optimizer: Adam for the student, Adam of its own for the regularizer's parameters, one schedule shape."""
+"""The optimizer: Adam for the student, Adam of its own for the regularizer's parameters, one
+schedule shape.
+"""
 
 import optax
 
@@ -27,8 +29,8 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
         steps: optimizer steps in all.
 
     Returns:
-        AdamW on the student; Adam without weight decay on the regularizer (its learned scales), with the
-        student's schedule at its own peak.
+        AdamW on the student; Adam without weight decay on the regularizer (its learned scales),
+        with the student's schedule at its own peak.
     """
     student = schedule(config.learning_rate, config.warmup_steps, steps)
     regularizer = schedule(config.scales_learning_rate, config.warmup_steps, steps)

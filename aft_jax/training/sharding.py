@@ -1,6 +1,8 @@
-"""Where arrays live: one "data" axis over the devices, batches split along it, state on every device.
+"""Where arrays live: one "data" axis over the devices, batches split along it, state on every
+device.
 
-The step sees global arrays, so the kernel is over the global batch: N devices give the loss and gradients of one.
+The step sees global arrays, so the kernel is over the global batch: N devices give the loss and
+gradients of one.
 """
 
 import jax
@@ -29,7 +31,9 @@ def data_mesh(devices: int, batch_size: int) -> Mesh:
     available = jax.devices()
     count = devices or len(available)
     if count > len(available):
-        raise ConfigError(f"config.devices is at most the {len(available)} devices here; got {devices}.")
+        raise ConfigError(
+            f"config.devices is at most the {len(available)} devices here; got {devices}."
+        )
     if batch_size % count:
         raise ConfigError(
             f"config.batch_size is a multiple of the devices that share it; got {batch_size} rows for "

@@ -12,7 +12,8 @@ from aft_jax.types import FeatureSpec, PyTree, Regularizer, Student
 class TrainState(NamedTuple):
     """Everything that changes from step to step.
 
-    Randomness is `fold_in(root, step)` and the data order a function of (seed, epoch, step), so neither is here.
+    Randomness is `fold_in(root, step)` and the data order a function of (seed, epoch, step), so
+    neither is here.
 
     Attributes:
         step: int32, optimizer steps done.

@@ -46,7 +46,7 @@ def objective(
     batch: Batch,
     beta: jax.Array,
 ) -> tuple[jax.Array, Metrics]:
-    """task loss + beta * regularizer, and the metrics of both."""
+    """Task loss + beta * regularizer, and the metrics of both."""
     metrics = task_metrics(output.logits, batch)
     total, count = metrics["task_loss"]
     penalty, penalty_metrics = regularizer.apply(
@@ -89,7 +89,7 @@ def make_train_step(
             regularizer=params["regularizer"],
             opt_state=opt_state,
         )
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         return new_state, metrics | {"gradient_norm": (norm, jnp.ones_like(norm))}
 
     return train_step

@@ -1,6 +1,8 @@
-"""The loop around the step: order, metrics, evaluation, checkpoints; resumes where a killed run stopped.
+"""The loop around the step: order, metrics, evaluation, checkpoints; resumes where a killed run
+stopped.
 
-The host waits for the device only every `log_every` steps, when it reads the metrics of the steps since.
+The host waits for the device only every `log_every` steps, when it reads the metrics of the steps
+since.
 """
 
 import pathlib
@@ -54,7 +56,8 @@ def train(config: Config, directory: pathlib.Path) -> dict[str, Any]:
 def fit(
     experiment: Experiment, config: Config, directory: pathlib.Path, bar: tqdm
 ) -> dict[str, Any]:
-    """Runs an experiment with the seed and beta of `config`, from its newest checkpoint to the last step.
+    """Runs an experiment with the seed and beta of `config`, from its newest checkpoint to the last
+    step.
 
     Args:
         experiment: built from this config or from one that differs in seed and beta only.
@@ -97,7 +100,9 @@ def fit(
 
 
 class _Run:
-    """What one pass of the loop carries besides the state: the open files and the metrics not read yet."""
+    """What one pass of the loop carries besides the state: the open files and the metrics not read
+    yet.
+    """
 
     def __init__(
         self,

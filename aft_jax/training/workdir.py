@@ -26,7 +26,8 @@ def claim(workdir: pathlib.Path, config: Config) -> None:
         config: the config about to run.
 
     Raises:
-        ConfigError: the directory belongs to another config; the message names the keys that differ.
+        ConfigError: the directory belongs to another config; the message names the keys that
+            differ.
     """
     path = workdir / CONFIG
     if not path.exists():
@@ -56,7 +57,9 @@ def write_result(workdir: pathlib.Path, values: dict[str, Any]) -> None:
 
 
 def save_regularizer(workdir: pathlib.Path, params: PyTree) -> None:
-    """Writes the regularizer's parameters (learned scales) beside the student, never into its files."""
+    """Writes the regularizer's parameters (learned scales) beside the student, never into its
+    files.
+    """
     flat = traverse_util.flatten_dict(params, sep="/")
     tensors = {path: np.ascontiguousarray(leaf) for path, leaf in flat.items()}
     write_whole(workdir / REGULARIZER, safetensors.save(tensors))

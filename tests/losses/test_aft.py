@@ -132,7 +132,9 @@ def test_second_derivatives(kernel, combine, batch, x64):
         jax.grad(lambda args: aft_loss(*args, kernel=kernel, combine=combine))  # all arguments
     )
     product = jax.jit(
-        jax.grad(lambda args: sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient(args), direction))))
+        jax.grad(
+            lambda args: sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient(args), direction)))
+        )
     )
     step = 1e-5
     after, before = (
@@ -184,7 +186,9 @@ def test_masked_rows_are_as_if_sliced_away(kernel, combine, batch, x64):
         return loss_of(scales, student, kept, kernel=kernel, combine=combine)
 
     loss, (grad_scales, grad_student) = jax.value_and_grad(masked, (0, 1))(scales, student)
-    expected, (want_scales, want_student) = jax.value_and_grad(sliced, (0, 1))(scales, student[mask])
+    expected, (want_scales, want_student) = jax.value_and_grad(sliced, (0, 1))(
+        scales, student[mask]
+    )
     assert_close(loss, expected, 1e-12)
     assert_close(grad_student[mask], want_student, 1e-10)
     assert not np.any(grad_student[~mask])
@@ -195,7 +199,9 @@ def test_masked_rows_are_as_if_sliced_away(kernel, combine, batch, x64):
 def test_concatenation_is_one_wide_teacher(x64):
     scales, student, teachers = random_problem(9)
     joined = loss_of(
-        np.concatenate(list(scales.values())), student, np.concatenate(list(teachers.values()), axis=1)
+        np.concatenate(list(scales.values())),
+        student,
+        np.concatenate(list(teachers.values()), axis=1),
     )
     assert_close(loss_of(scales, student, teachers), joined, 1e-12)
 

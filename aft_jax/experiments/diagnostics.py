@@ -1,0 +1,94 @@
+"""What training did to gates and kernels: the arrays of `diagnostics.npz`."""
+
+import dataclasses
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from aft_jax.errors import UsageError
+from aft_jax.types import Float, Int
+
+FILE_NAME = "diagnostics.npz"
+
+# The loss adds this under its root, so that the gradient is finite where two kernels agree.
+_DISTANCE_EPSILON = 1e-8
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnostics:
+    """Arrays of one AFT student and of one plain student, for the pictures.
+
+    Attributes:
+        gates: teacher -> [t] learned gates, in (0, 1); training starts all of them at 1/2.
+        kernels: "teacher" (its features weighted by the gates of the AFT student) and students
+            by method -> [b, b] cosine kernel over the same tune examples, sorted by class.
+        labels: [b] class of each example; empty where there are no kernels.
+    """
+
+    gates: Mapping[str, Float[np.ndarray, " _"]]
+    kernels: Mapping[str, Float[np.ndarray, "b b"]]
+    labels: Int[np.ndarray, " b"]
+
+    @property
+    def distances(self) -> dict[str, float]:
+        """R between each student's kernel and the teacher's; empty without a teacher kernel."""
+        students = [name for name in self.kernels if name != "teacher"]
+        if "teacher" not in self.kernels:
+            return {}
+        return {
+            name: kernel_distance(self.kernels[name], self.kernels["teacher"]) for name in students
+        }
+
+
+def load_diagnostics(workdir: str | os.PathLike[str]) -> Diagnostics | None:
+    """Reads `diagnostics.npz`.
+
+    Args:
+        workdir: directory of the comparison.
+
+    Returns:
+        The arrays, or None where the comparison wrote none.
+
+    Raises:
+        UsageError: kernels and labels do not fit together.
+    """
+    path = pathlib.Path(workdir) / FILE_NAME
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    labels = arrays.pop("kernel/labels", np.zeros(0, np.int64))
+    kernels = _group(arrays, "kernel/")
+    for name, kernel in kernels.items():
+        if kernel.shape != (len(labels), len(labels)):
+            raise UsageError(
+                f"{path}: a kernel is [b, b] over the b examples of kernel/labels; kernel/{name} "
+                f"has shape {kernel.shape}, kernel/labels has {labels.shape}. "
+                "Run `aft-jax compare` again in this directory to rewrite it."
+            )
+    return Diagnostics(_group(arrays, "gates/"), kernels, labels)
+
+
+def kernel_distance(kernel: Float[np.ndarray, "b b"], teacher: Float[np.ndarray, "b b"]) -> float:
+    """R = sqrt(mean_ij (K - K_t)_ij^2 + 1e-8), the distance that AFT minimises.
+
+    Args:
+        kernel: [b, b] cosine kernel of a student.
+        teacher: [b, b] cosine kernel of the teacher over the same examples.
+
+    Returns:
+        The distance, without unit; 1e-4 for equal kernels.
+    """
+    return math.sqrt(float(np.mean((kernel - teacher) ** 2)) + _DISTANCE_EPSILON)
+
+
+def _group(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """The arrays under one prefix, in float64: they may have been stored narrower."""
+    return {
+        name.removeprefix(prefix): array.astype(np.float64)
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }

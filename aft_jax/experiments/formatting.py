@@ -1,0 +1,40 @@
+"""Numbers as a reader of a report sees them."""
+
+_MINUS = "\N{MINUS SIGN}"
+
+
+def percent(fraction: float, decimals: int = 2) -> str:
+    """A fraction in percent, without the percent sign: 0.9123 -> "91.23"."""
+    return f"{100 * fraction:.{decimals}f}".replace("-", _MINUS)
+
+
+def points(fraction: float) -> str:
+    """A difference of fractions in percentage points, signed: 0.0123 -> "+1.23".
+
+    Two decimals, or as many more (up to six) as a value other than zero needs to differ from it:
+    the bound of an interval that excludes zero is never shown as 0.00.
+    """
+    # Rounding first: what is left of sums that cancel (1e-17) is a zero.
+    value = round(100 * fraction, 6)
+    decimals = 2
+    while value != 0 and float(f"{value:.{decimals}f}") == 0:
+        decimals += 1
+    text = f"{value:+.{decimals}f}"
+    if float(text) == 0:
+        text = text[1:]
+    return text.replace("-", _MINUS)
+
+
+def number(value: float) -> str:
+    """A number as short as six digits allow: 3.0 -> "3", 0.0001 -> "0.0001"."""
+    return f"{value:.6g}".replace("-", _MINUS)
+
+
+def whole(count: int) -> str:
+    """A count with thousands separated: 98765 -> "98,765"."""
+    return f"{count:,}"
+
+
+def quantity(count: int, noun: str) -> str:
+    """A count with its noun: (1, "seed") -> "1 seed", (10, "seed") -> "10 seeds"."""
+    return f"{whole(count)} {noun}" if count == 1 else f"{whole(count)} {noun}s"

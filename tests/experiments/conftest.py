@@ -1,0 +1,103 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from aft_jax.experiments.records import BetaTrial, Comparison, Trial, save
+
+
+def trials_of(method, beta, tests):
+    return tuple(
+        Trial(
+            method,
+            beta,
+            seed,
+            test,
+            test - 0.01,
+            f"trials/{method}-seed{seed}",
+            1.5 + 9 * (not seed),
+        )
+        for seed, test in enumerate(tests)
+    )
+
+
+@pytest.fixture(scope="session")
+def comparison():
+    """Differences of 1, 2 and 3 points: mean 2, 95 % interval -0.48 to +4.48."""
+    return Comparison(
+        dataset={
+            "name": "digits",
+            "version": "1.9",
+            "splits": {"train": 100, "tune": 200, "test": 600},
+            "num_classes": 10,
+        },
+        student={"name": "small_cnn", "parameters": 4321, "init_from": "runs/digits/pretrain"},
+        teachers={"wide_cnn": {"id": "flax:wide", "parameters": 43210, "width": 128}},
+        metric="accuracy",
+        environment={"jax": "0.10.2", "python": "3.11.7", "device": "cpu x 1"},
+        beta_search=tuple(
+            BetaTrial("aft", beta, seed, tune + 0.01 * seed)
+            for beta, tune in ((1.0, 0.80), (3.0, 0.84), (10.0, 0.82))
+            for seed in range(2)
+        ),
+        chosen_beta={"aft": 3.0},
+        trials=trials_of("stl", 0.0, [0.9, 0.9, 0.9]) + trials_of("aft", 3.0, [0.91, 0.92, 0.93]),
+    )
+
+
+@pytest.fixture(scope="session")
+def with_trials(comparison):
+    """Makes the comparison of these methods: name -> test accuracies by seed."""
+
+    def make(**scores):
+        trials = [
+            trial
+            for method, tests in scores.items()
+            for trial in trials_of(method, 0.0 if method == "stl" else 3.0, tests)
+        ]
+        chosen = {method: 3.0 for method in scores if method != "stl"}
+        return dataclasses.replace(comparison, trials=tuple(trials), chosen_beta=chosen)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_run():
+    """Writes the directory that `aft-jax compare` leaves for a comparison."""
+
+    def write(workdir, comparison, diagnostics=True):
+        save(comparison, workdir)
+        config = {"seed": 0, "optimizer": {"name": "adam", "schedule": {"warmup": 20}}}
+        (workdir / "config.json").write_text(json.dumps(config))
+        for trial in comparison.trials:
+            write_metrics(workdir / trial.directory, trial)
+        if diagnostics:
+            same = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]], np.float32)
+            np.savez(
+                workdir / "diagnostics.npz",
+                **{
+                    "kernel/labels": np.array([0, 0, 1, 1]),
+                    "kernel/teacher": same,
+                    "kernel/stl": np.eye(4, dtype=np.float32),
+                    "kernel/aft": same,
+                    "gates/wide_cnn": np.array([0.25, 0.5, 0.625, 0.75], np.float32),
+                },
+            )
+        return workdir
+
+    return write
+
+
+def write_metrics(directory, trial):
+    regularizer = [0.4, 0.1] if trial.method == "aft" else [0.0, 0.0]
+    rows = [{"step": 0, "split": "tune", "loss": 2.0, "accuracy": 0.5}]
+    rows += [
+        {"step": 50 * (index + 1), "split": "train", "loss": 1.0, "regularizer": value}
+        for index, value in enumerate(regularizer)
+    ]
+    rows.append({"step": 100, "split": "tune", "loss": 0.5, "accuracy": trial.tune})
+    rows.append({"step": 100, "split": "test", "loss": 0.5, "accuracy": trial.test})
+    directory.mkdir(parents=True)
+    lines = [json.dumps(row) for row in rows]
+    (directory / "metrics.jsonl").write_text("\n".join(lines) + "\n")

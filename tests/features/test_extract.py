@@ -1,0 +1,90 @@
+"""The `extract` verb's function: the stores the config names, once, and never another teacher's."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aft_jax.config import resolve
+from aft_jax.data import load_split
+from aft_jax.errors import StoreError
+from aft_jax.features import describe, extract, join, open_store, read_manifest, store_path
+from aft_jax.students import make_student, save_student
+from configs import digits
+
+OPTIONS = {"widths": (4,), "strides": (2,)}
+STUDENT = make_student("small_cnn", 10, OPTIONS)
+
+
+def variables_of(seed):
+    return jax.device_get(jax.jit(STUDENT.init)(jax.random.key(seed), jnp.zeros((1, 8, 8, 1))))
+
+
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory):
+    """The config, the weights of its teacher and the stores."""
+    root = tmp_path_factory.mktemp("extract")
+    variables = variables_of(0)
+    save_student(root / "teacher", "small_cnn", 10, OPTIONS, variables)
+    raw = digits.get_config("stage=student,smoke")
+    raw.features_dir = str(root / "features")
+    raw.teachers.wide_cnn.source = str(root / "teacher")
+    config = resolve(raw)
+    return config, variables, extract(config)
+
+
+def modification_times(stores):
+    return [path.stat().st_mtime_ns for store in stores for path in sorted(store.rglob("*"))]
+
+
+def test_train_and_tune_get_a_store_and_test_none(extracted):
+    config, _, stores = extracted
+    root = store_path(config, "wide_cnn", "train").parent
+    assert stores == [root / "digits-digit-train", root / "digits-digit-tune"]
+    assert sorted(path.name for path in root.iterdir()) == [store.name for store in stores]
+    assert root.parent.name == "features"
+    assert [read_manifest(store).shape for store in stores] == [(101, 4), (199, 4)]
+
+
+def test_features_are_the_teachers(extracted):
+    _, variables, stores = extracted
+    apply = jax.jit(STUDENT.apply, static_argnums=2)
+    for split, store in zip(("train", "tune"), stores, strict=True):
+        dataset = load_split("digits", split, "digit")
+        output, _ = apply(variables, dataset.inputs, False, {})
+        joined = join(open_store(store, describe(dataset)), dataset.ids)
+        np.testing.assert_allclose(joined, output.features, rtol=1e-5, atol=1e-6)
+
+
+def test_the_manifest_counts_the_teacher(extracted):
+    _, variables, stores = extracted
+    count = sum(leaf.size for leaf in jax.tree.leaves(variables))
+    assert [read_manifest(store).teacher_parameters for store in stores] == [count, count]
+
+
+def test_a_second_time_changes_nothing(extracted):
+    config, _, stores = extracted
+    before = modification_times(stores)
+    assert extract(config) == stores
+    assert modification_times(stores) == before
+
+
+def test_the_store_of_another_teacher_is_refused(extracted, tmp_path):
+    config, _, stores = extracted
+    save_student(tmp_path, "small_cnn", 10, OPTIONS, variables_of(1))
+    other = dataclasses.replace(config.teachers["wide_cnn"], source=str(tmp_path))
+    before = modification_times(stores)
+    with pytest.raises(
+        StoreError, match=r"digits-digit-train does not fit\. teacher_weights_sha256"
+    ):
+        extract(dataclasses.replace(config, teachers={"wide_cnn": other}))
+    assert modification_times(stores) == before
+
+
+def test_another_task_is_another_store(extracted):
+    config, _, _ = extracted
+    instance = dataclasses.replace(config.data, task="instance")
+    path = store_path(dataclasses.replace(config, data=instance), "wide_cnn", "train")
+    assert path.name == "digits-instance-train"

@@ -1,0 +1,139 @@
+"""Every method in the table behaves as the seam promises."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aft_jax import aft_loss
+from aft_jax.losses.regularizer import REGULARIZERS, make_regularizer
+from aft_jax.types import FeatureSpec
+
+SPEC = FeatureSpec(student_dim=4, teacher_dims={"b": 5, "a": 3})
+methods = pytest.mark.parametrize("method", REGULARIZERS)
+
+PARAMETER_SHAPES = {
+    "stl": {},
+    "aft": {"scales": {"a": (3,), "b": (5,)}},
+    "aft_rbf": {"scales": {"a": (3,), "b": (5,)}},
+    "aft_dense": {"scales": {"a": (3, 3), "b": (5, 5)}},
+    "aft_uniform": {},
+    "aft_no_kernel": {"weight": (8, 4), "bias": (4,)},
+}
+
+
+def features(batch=7):
+    rng = np.random.default_rng(0)
+    student = rng.normal(size=(batch, SPEC.student_dim)).astype(np.float32)
+    teachers = {
+        name: rng.normal(size=(batch, width)).astype(np.float32)
+        for name, width in SPEC.teacher_dims.items()
+    }
+    return student, teachers
+
+
+def gradients_of(regularizer):
+    """((scalar, metrics), (gradient of params, of student features)), compiled."""
+    return jax.jit(jax.value_and_grad(regularizer.apply, argnums=(0, 1), has_aux=True))
+
+
+def assert_trees_close(actual, expected):
+    def close(a, b):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+    jax.tree.map(close, actual, expected)
+
+
+@methods
+def test_parameters_have_the_promised_shapes(method):
+    params = make_regularizer(method).init(jax.random.key(0), SPEC)
+    assert jax.tree.map(jnp.shape, params) == PARAMETER_SHAPES[method]
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
+
+
+@methods
+def test_padding_is_as_if_sliced_away(method):
+    regularizer = make_regularizer(method)
+    params = regularizer.init(jax.random.key(0), SPEC)
+    student, teachers = features()
+    mask = np.asarray([1, 1, 0, 1, 1, 0, 1], np.float32)
+    kept = mask > 0
+    sliced = {name: teacher[kept] for name, teacher in teachers.items()}
+    (expected, _), (want_params, want_student) = gradients_of(regularizer)(
+        params, student[kept], sliced
+    )
+    for array in (student, *teachers.values()):
+        array[~kept] = np.nan  # padding may hold anything
+    (loss, metrics), (grad_params, grad_student) = gradients_of(regularizer)(
+        params, student, teachers, mask=mask
+    )
+    assert_trees_close(loss, expected)
+    assert_trees_close(grad_params, want_params)
+    assert_trees_close(grad_student[kept], want_student)
+    assert not np.any(grad_student[~kept])
+    if method == "stl":
+        assert metrics == {}
+    else:
+        assert_trees_close(metrics, {"regularizer": (5 * expected, jnp.float32(5))})
+
+
+@methods
+@pytest.mark.parametrize("dtype", [jnp.bool_, jnp.float32])
+def test_masks_are_bool_or_float(method, dtype):
+    regularizer = make_regularizer(method)
+    params = regularizer.init(jax.random.key(0), SPEC)
+    student, teachers = features()
+    mask = jax.ShapeDtypeStruct((7,), dtype)
+    loss, metrics = jax.eval_shape(regularizer.apply, params, student, teachers, mask=mask)
+    assert {leaf.dtype for leaf in jax.tree.leaves((loss, metrics))} == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "arguments"),
+    [
+        ("aft", {}, {}),
+        ("aft", {"combine": "product"}, {"combine": "product"}),
+        ("aft_rbf", {}, {"kernel": "rbf"}),
+        ("aft_dense", {}, {}),
+        ("aft_uniform", {}, {}),
+    ],
+)
+def test_the_kernel_methods_are_the_loss(method, options, arguments):
+    regularizer = make_regularizer(method, **options)
+    student, teachers = features()
+    params = regularizer.init(jax.random.key(0), SPEC)
+    params = jax.tree.map(lambda leaf: leaf + 0.3, params)
+    (loss, metrics), _ = gradients_of(regularizer)(params, student, teachers)
+    expected = jax.jit(lambda: aft_loss(params.get("scales"), student, teachers, **arguments))()
+    assert_trees_close(loss, expected)
+    assert_trees_close(metrics["regularizer"], (7 * expected, jnp.float32(7)))
+
+
+def test_plain_fine_tuning_is_zero_and_reads_nothing():
+    regularizer = make_regularizer("stl")
+    loss, metrics = regularizer.apply(regularizer.init(jax.random.key(0), SPEC), None, None)
+    assert (float(loss), loss.dtype, metrics) == (0.0, jnp.float32, {})
+
+
+def test_the_linear_map_starts_from_its_key():
+    init = make_regularizer("aft_no_kernel").init
+    first, again, other = (init(jax.random.key(seed), SPEC)["weight"] for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert 0.5 < np.std(first) * np.sqrt(8) < 1.5  # variance 1 / fan-in
+
+
+def test_the_linear_map_reads_teachers_in_order_of_name():
+    regularizer = make_regularizer("aft_no_kernel")
+    params = regularizer.init(jax.random.key(0), SPEC)
+    student, teachers = features()
+    joined = np.concatenate([teachers["a"], teachers["b"]], axis=1)
+    difference = student - joined @ np.asarray(params["weight"])
+    expected = np.mean((difference - difference.mean(axis=0)) ** 2)
+    for order in ("ab", "ba"):
+        named = {name: jnp.asarray(teachers[name]) for name in order}
+        # A closure, because jit sorts the names of its arguments.
+        loss, _ = jax.jit(
+            lambda named=named: regularizer.apply(params, jnp.asarray(student), named)
+        )()
+        assert_trees_close(loss, expected)

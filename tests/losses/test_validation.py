@@ -1,0 +1,183 @@
+"""Every error of the loss, its scales and its regularizers, by its message."""
+
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aft_jax import aft_loss, gates, init_dense_scales, init_scales
+from aft_jax.losses.regularizer import REGULARIZERS, make_regularizer
+
+STUDENT = np.ones((4, 2), np.float32)
+TEACHER = np.ones((4, 3), np.float32)
+SCALES = np.zeros(3, np.float32)
+NAMED = {"a": TEACHER, "b": TEACHER}
+NAMED_SCALES = {"a": SCALES, "b": SCALES}
+
+
+def rejected(error, message, *arguments, **options):
+    with pytest.raises(error, match=re.escape(message)):
+        aft_loss(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("message", "scales", "student", "teachers"),
+    [
+        (
+            "hold the same examples, row by row; got batch sizes "
+            "{'student_features': 3, 'teacher_features': 4}. Join the features on example id",
+            SCALES,
+            STUDENT[:3],
+            TEACHER,
+        ),
+        (
+            "got batch sizes {'student_features': 4, \"teacher_features['a']\": 4, "
+            "\"teacher_features['b']\": 2}",
+            NAMED_SCALES,
+            STUDENT,
+            {"a": TEACHER, "b": TEACHER[:2]},
+        ),
+        (
+            "vector an example; student_features has shape (4, 2, 5). Pool over tokens or pixels",
+            SCALES,
+            np.ones((4, 2, 5), np.float32),
+            TEACHER,
+        ),
+        ("teacher_features has shape (4,)", SCALES, STUDENT, TEACHER[:, 0]),
+        (
+            "at least one row and one column; student_features has (0, 2)",
+            SCALES,
+            STUDENT[:0],
+            TEACHER[:0],
+        ),
+        (
+            "at least one row and one column; teacher_features['a'] has (4, 0)",
+            {"a": SCALES[:0]},
+            STUDENT,
+            {"a": TEACHER[:, :0]},
+        ),
+        (
+            "teacher_features needs at least one teacher; got an empty mapping",
+            {},
+            STUDENT,
+            {},
+        ),
+        (
+            "teacher_features names ['a', 'b'], scales name ['a']. "
+            "Missing in scales: ['b']; without features: []",
+            {"a": SCALES},
+            STUDENT,
+            NAMED,
+        ),
+        (
+            "teacher_features names ['a'], scales name ['a', 'b']. "
+            "Missing in scales: []; without features: ['b']",
+            NAMED_SCALES,
+            STUDENT,
+            {"a": TEACHER},
+        ),
+        (
+            "got scales for ['a', 'b'] and teacher_features as one array. Pass teacher_features as",
+            NAMED_SCALES,
+            STUDENT,
+            TEACHER,
+        ),
+        (
+            "got one array of scales and teachers ['a', 'b']. Use init_scales with the mapping",
+            SCALES,
+            STUDENT,
+            NAMED,
+        ),
+        (
+            "one logit a feature, shape (3,), or a matrix with 3 rows; scales has shape (2,). "
+            "Use init_scales",
+            SCALES[:2],
+            STUDENT,
+            TEACHER,
+        ),
+        ("scales has shape (2, 3)", np.ones((2, 3), np.float32), STUDENT, TEACHER),
+        ("scales has shape ()", np.float32(0), STUDENT, TEACHER),
+        (
+            "scales['b'] has shape (1, 1, 1)",
+            {"a": SCALES, "b": np.zeros((1, 1, 1), np.float32)},
+            STUDENT,
+            NAMED,
+        ),
+    ],
+)
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_shapes_and_names_that_do_not_fit(message, scales, student, teachers):
+    rejected(ValueError, message, scales, student, teachers)
+
+
+@pytest.mark.parametrize(
+    ("message", "scales", "student", "teachers"),
+    [
+        (
+            "floating point (float32, bfloat16, ...); teacher_features has dtype int32. "
+            "Token ids and labels are not features",
+            SCALES,
+            STUDENT,
+            TEACHER.astype(np.int32),
+        ),
+        ("student_features has dtype bool", SCALES, STUDENT > 0, TEACHER),
+        ("scales are floating point; scales has dtype int32", SCALES.astype(int), STUDENT, TEACHER),
+    ],
+)
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_dtypes_that_do_not_fit(message, scales, student, teachers):
+    rejected(TypeError, message, scales, student, teachers)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_unknown_choices_list_the_known():
+    arguments = (SCALES, STUDENT, TEACHER)
+    rejected(ValueError, "kernel is one of 'linear', 'rbf'; got 'RBF'", *arguments, kernel="RBF")
+    rejected(
+        ValueError, "combine is one of 'concat', 'product'; got 'sum'", *arguments, combine="sum"
+    )
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_masks_that_do_not_fit():
+    arguments = (SCALES, STUDENT, TEACHER)
+    message = "mask has one entry a row, shape (4,); got shape "
+    rejected(ValueError, f"{message}(3,)", *arguments, mask=np.ones(3, bool))
+    rejected(ValueError, f"{message}(4, 1)", *arguments, mask=np.ones((4, 1), bool))
+    message = "mask is bool or 0/1; got dtype complex64"
+    rejected(TypeError, message, *arguments, mask=np.ones(4, np.complex64))
+
+
+@pytest.mark.parametrize("init", [init_scales, init_dense_scales])
+@pytest.mark.parametrize(
+    ("dims", "message"),
+    [
+        ({}, "at least one teacher; got an empty mapping of feature widths"),
+        ({"a": 0}, "a positive integer; teacher 'a' has 0. Pass features.shape[-1]"),
+        ({"a": 3, "b": "3"}, "teacher 'b' has '3'"),
+        ({"a": True}, "teacher 'a' has True"),
+        ({"a": 3.0}, "teacher 'a' has 3.0"),
+        (-1, "a positive integer; teacher 'teacher' has -1"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_widths_that_are_none(init, dims, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        init(dims)
+
+
+def test_dense_scales_have_no_gates():
+    with pytest.raises(
+        ValueError, match=re.escape("got shape (2, 2). Dense scales are a linear map")
+    ):
+        gates({"a": jnp.eye(2)})
+
+
+def test_unknown_methods_list_the_known():
+    listed = re.escape(f"method is one of {', '.join(REGULARIZERS)}; got 'afd'.")
+    with pytest.raises(ValueError, match=listed):
+        make_regularizer("afd")
+    message = re.escape("scales is one of 'diagonal', 'dense', 'uniform'; got 'full'.")
+    with pytest.raises(ValueError, match=message):
+        make_regularizer("aft", scales="full")

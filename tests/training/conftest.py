@@ -1,0 +1,47 @@
+"""A tiny run for the trainer's tests: the digits student, eight steps, stores made once a session."""
+
+import dataclasses
+import pathlib
+
+import jax
+import pytest
+
+from aft_jax.config import Config, resolve
+from aft_jax.features import extract
+from aft_jax.training import train
+from configs import digits
+
+
+@pytest.fixture(scope="session", autouse=True)
+def standard_promotion():
+    """Optax raises a Python float to an integer step, which strict promotion forbids."""
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+    yield
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def stage(name: str, root: pathlib.Path, **changes) -> Config:
+    """One stage of the digits config in `smoke` size, with its files under `root`."""
+    raw = digits.get_config(f"stage={name},smoke")
+    raw.features_dir = str(root / "features")
+    if raw.student.init_from:
+        raw.student.init_from = str(root / "pretrain")
+    for teacher in raw.teachers.values():
+        teacher.source = str(root / "teacher")
+    return dataclasses.replace(resolve(raw), **changes)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory, standard_promotion) -> pathlib.Path:
+    """A directory with a trained teacher, a pre-trained student and the feature stores."""
+    root = tmp_path_factory.mktemp("prepared")
+    train(stage("teacher", root), root / "teacher")
+    train(stage("pretrain", root), root / "pretrain")
+    extract(stage("student", root))
+    return root
+
+
+@pytest.fixture
+def config(prepared) -> Config:
+    """An AFT run of eight steps on one device, with a checkpoint every two."""
+    return stage("student", prepared, batch_size=40, steps=8, devices=1)
