@@ -1,6 +1,4 @@
-"""Adaptive Feature Transfer in JAX: small students that agree with the useful part of large
-teachers.
-"""
+"""Adaptive Feature Transfer in JAX: small students learn the useful part of large teachers."""
 
 from aft_jax.losses import aft_loss as aft_loss
 from aft_jax.losses import gates as gates

@@ -1,5 +1,4 @@
-"""The command line: `aft-jax VERB --config=configs/x.py[:arguments] --config.key=value
---workdir=DIR`.
+"""The command line: `aft-jax VERB --config=FILE[:ARGUMENTS] --config.KEY=VALUE --workdir=DIR`.
 
 Each verb imports what it needs when it is called, so that `report` works without a trainer and
 `extract` without a plotting library.
@@ -51,7 +50,7 @@ def _train(options: Options) -> None:
 def _evaluate(options: Options) -> None:
     from aft_jax.training import evaluate
 
-    values = evaluate(_config(options), _workdir(options), options.split)
+    values = evaluate(_workdir(options), options.split)
     print(f"{options.split}: accuracy {100 * values['accuracy']:.2f} %, loss {values['loss']:.4f}")
 
 
@@ -83,8 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the program's name; None reads it from the process.
 
     Returns:
-        Exit code: 0, or 2 for input that breaks a rule, or 3 for training that met a non-finite
-        loss.
+        Exit code: 0; 2 for input that breaks a rule; 3 for training that met a non-finite loss or
+        gradient.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
@@ -103,20 +102,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(words: Sequence[str]) -> Options:
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
-        "config", None, "Config file, with arguments.", flag_values=values
+        "config",
+        None,
+        "Config file, with arguments.",
+        flag_values=values,
+        sys_argv=list(words),
     )
-    flags.DEFINE_string("workdir", None, "Run directory.", flag_values=values)
-    flags.DEFINE_string("split", "test", "Split to evaluate.", flag_values=values)
+    workdir = flags.DEFINE_string("workdir", None, "Run directory.", flag_values=values)
+    split = flags.DEFINE_string("split", "test", "Split to evaluate.", flag_values=values)
     left_over = values(list(words))[1:]
     if left_over:
         raise UsageError(
             f"flags are --config, --config.KEY, --workdir and --split; got {left_over}."
         )
-    workdir = values["workdir"].value
     return Options(
         config=values["config"].value,
-        workdir=pathlib.Path(workdir) if workdir else None,
-        split=values["split"].value,
+        workdir=pathlib.Path(workdir.value) if workdir.value else None,
+        split=split.value,
     )
 
 

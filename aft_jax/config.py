@@ -1,5 +1,4 @@
-"""The config of a run: typed argument strings, the keys with their types, and the rules between
-them.
+"""The config of a run: typed argument strings, keys and their types, and the rules between keys.
 
 A config file is a program `get_config(argument_string) -> ConfigDict`; `resolve` turns what it
 returns into the frozen `Config` below, once, before anything is built. No other file reads raw
@@ -218,7 +217,7 @@ def differing_keys(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
 
 def _build(kind: Any, value: Any, key: str) -> Any:
     """`value` as an instance of the annotation `kind`; `key` is its dotted name for messages."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _build_record(kind, value, key)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is dict and isinstance(value, Mapping):
@@ -257,8 +256,8 @@ def _check_rules(config: Config) -> None:
     for key in ("eval_every", "checkpoint_every"):
         if getattr(config, key) % config.log_every:
             raise ConfigError(
-                f"config.{key} is a multiple of config.log_every, the steps at which the host looks at "
-                f"the device; got {getattr(config, key)} and {config.log_every}."
+                f"config.{key} is a multiple of config.log_every, the steps at which the host "
+                f"looks at the device; got {getattr(config, key)} and {config.log_every}."
             )
     rates = dataclasses.asdict(config.optim) | {"beta": config.beta}
     for key, value in rates.items():
@@ -272,8 +271,8 @@ def _check_rules(config: Config) -> None:
     shared = set(config.compare.seeds) & set(config.compare.search_seeds)
     if shared:
         raise ConfigError(
-            "config.compare.seeds and config.compare.search_seeds share none, so that the seeds that "
-            f"chose beta do not judge it; both have {sorted(shared)}."
+            "config.compare.seeds and config.compare.search_seeds share none, so that the seeds "
+            f"that chose beta do not judge it; both have {sorted(shared)}."
         )
 
 

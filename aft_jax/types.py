@@ -14,7 +14,7 @@ be checked at run time.
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat
 
 import jax
 
@@ -37,6 +37,7 @@ __all__ = [
     "Bool",
     "FeatureSpec",
     "Float",
+    "HostMetrics",
     "Int",
     "Metric",
     "Metrics",
@@ -48,10 +49,13 @@ __all__ = [
 
 PyTree = Any
 
-Metric = tuple[jax.typing.ArrayLike, jax.typing.ArrayLike]
+Metric = tuple[jax.Array, jax.Array]
 """A mean that has not been divided yet: (sum, count). States add; the host divides once."""
 
 Metrics = dict[str, Metric]
+
+HostMetrics = Mapping[str, tuple[SupportsFloat, SupportsFloat]]
+"""Metrics once they have left the device: each sum and count is anything with a float value."""
 
 
 class StudentOutput(NamedTuple):

@@ -2,11 +2,12 @@
 
     python benchmarks/loss.py [--quick]
 
-Prints one table of ratios with the goals they are held to, and the batch length from which second moments
-are faster than kernels (`MOMENT_CROSSOVER` in aft_jax/losses/aft.py).
+Prints one table of ratios with the goals they are held to, and the batch length from which second
+moments are faster than kernels (`MOMENT_CROSSOVER` in aft_jax/losses/aft.py).
 """
 
 import argparse
+import itertools
 import math
 import pathlib
 import re
@@ -160,10 +161,10 @@ def crossover_rows(width: int, longest: int, repeats: int) -> list[Row]:
 
 
 def crossover(rows: list[Row]) -> float:
-    """The b/m at which both take equally long, by interpolation between the last two that disagree."""
+    """The b/m at which both take equally long, between the last two batches that disagree."""
     timed = [row for row in rows if row.unit == "ms"]
     points = [(float(row.what.split("b=")[1].split(" m")[0]), row.ratio) for row in timed]
-    for (low, slow), (high, fast) in reversed(list(zip(points, points[1:], strict=False))):
+    for (low, slow), (high, fast) in reversed(list(itertools.pairwise(points))):
         if slow > 1 >= fast:
             part = math.log(slow) / (math.log(slow) - math.log(fast))
             return low * (high / low) ** part
@@ -184,12 +185,12 @@ def main(quick: bool) -> None:
     print(describe_machine())
     rows = linear_rows(1024, 0.75, repeats=5 if quick else 31)
     if not quick:
-        rows += linear_rows(4096, 0.70, repeats=15)
+        rows += linear_rows(4096, 0.70, repeats=9)
     rows += rbf_rows(repeats=3 if quick else 9)
     rows += product_rows(repeats=5 if quick else 51)
     crossovers = {}
     for width in (256,) if quick else (256, 1024, 3328):
-        found = crossover_rows(width, longest=512 if quick else 4700, repeats=5 if quick else 11)
+        found = crossover_rows(width, longest=512 if quick else 4700, repeats=5 if quick else 9)
         crossovers[width] = crossover(found)
         rows += found
     print_table(rows)

@@ -5,8 +5,8 @@
 What the models saw (splits are cut by a hash of the pixels, see `aft_jax/data/digits.py`):
 
     stage=teacher    94,186 parameters; half of the images (upstream) with their digit labels
-    stage=pretrain    5,646 parameters; the same images without digit labels: which image is this a
-                      shifted copy of?
+    stage=pretrain    5,646 parameters; the same images without digit labels: which image is this
+                      a shifted copy of?
     stage=student    starts from `pretrain` with a new head; 100 labelled images (train)
 
 Lab note. Expected: see the table in README.md.
@@ -54,7 +54,7 @@ def _student() -> Any:
         "wide_cnn": {"kind": "flax", "source": f"{ROOT}/teacher", "pooling": "pooled"}
     }
     config.method = "aft"
-    config.beta = 30.0  # what `compare` chose on tune
+    config.beta = 10.0  # what `compare` chose on tune
     config.batch_size = 50  # rows; two steps an epoch
     config.steps = 200
     config.optim.learning_rate = 3e-2  # the best for plain fine-tuning on tune; both methods use it

@@ -1,5 +1,4 @@
-"""Makes JAX unforgiving, before it starts: CPU, eight virtual devices, checked shapes, strict
-promotion."""
+"""Makes JAX unforgiving before it starts: CPU, eight devices, checked shapes, strict promotion."""
 
 import os
 import pathlib

@@ -93,7 +93,6 @@ def test_an_unknown_source(refusal):
     assert "config.data.source is one of digits" in message or "has none" in message
 
 
-@pytest.mark.xfail(reason="overrides are looked up in sys.argv, not in the arguments given")
 def test_arguments_of_the_function_override_the_config(capsys):
     assert main(["train", CONFIG, "--config.steps=0", "--workdir=run"]) == 2
     assert "config.steps is at least 1; got 0" in capsys.readouterr().err

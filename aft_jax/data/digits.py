@@ -1,5 +1,4 @@
-"""Hand-written digits: 1,797 real 8x8 images that scikit-learn ships, so that nothing is
-downloaded.
+"""Hand-written digits: 1,797 real 8x8 images that scikit-learn ships; nothing is downloaded.
 
 Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998
 (its test part). Cut once and for all into four splits by a hash of the pixels:
@@ -17,6 +16,7 @@ digit labels).
 import dataclasses
 import hashlib
 import itertools
+from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits as load_sklearn_digits
@@ -47,7 +47,7 @@ def load_digits(split: str, task: str) -> Dataset:
         raise ConfigError(f"a split of digits is one of {', '.join(FRACTIONS)}; got {split!r}.")
     if task not in TASKS:
         raise ConfigError(f"config.data.task of digits is one of {', '.join(TASKS)}; got {task!r}.")
-    raw = load_sklearn_digits()
+    raw: Any = load_sklearn_digits()
     pixels = raw.images.astype(np.uint8)  # 0 .. 16
     ids = np.array([hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in pixels])
     whole = Dataset(
@@ -65,8 +65,9 @@ def load_digits(split: str, task: str) -> Dataset:
 
 
 def _shifted_instances(dataset: Dataset) -> Dataset:
-    """Every image at shifts of -1, 0, 1 pixels each way, background beyond the border; label =
-    which image.
+    """Every image shifted by -1, 0 and 1 pixels each way; the label says which image it is.
+
+    What moves in from beyond the border is background.
     """
     padded = np.pad(dataset.inputs, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-1)
     shifts = list(itertools.product(range(3), range(3)))

@@ -1,6 +1,4 @@
-"""Splits that are a property of the examples: by a hash of the id, never by position or a random
-state.
-"""
+"""Splits by a hash of the example's id, never by its position or by a random state."""
 
 import hashlib
 import math

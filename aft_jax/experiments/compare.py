@@ -1,20 +1,21 @@
 """The `compare` verb: methods under one protocol, with paired seeds.
 
-    1. every method that has a beta chooses it: a grid x search seeds, best mean accuracy on the
-    tune split 2. every method trains once per seed at its beta; equal seeds share initial weights
-    and data order 3. only then is the test split loaded, and every student of step 2 evaluated on
-    it once
+    1. Every method that has a beta chooses it: grid x search seeds, best mean accuracy on tune.
+    2. Every method trains once per seed at its beta; equal seeds share initial weights and the
+       order of the data.
+    3. Only then is the test split loaded, and every student of step 2 evaluated on it once.
 
 Each training run has its own directory, so an interrupted comparison resumes where it stopped.
 """
 
+import contextlib
 import dataclasses
+import importlib.metadata
 import pathlib
 import platform
 from collections.abc import Mapping
 
 import jax
-import jaxlib
 import numpy as np
 from tqdm import tqdm
 
@@ -24,13 +25,14 @@ from aft_jax.data import load_split
 from aft_jax.errors import ConfigError
 from aft_jax.experiments import records
 from aft_jax.experiments.diagnose import diagnose
-from aft_jax.experiments.statistics import verdict
+from aft_jax.experiments.statistics import tune_by_beta, verdict
 from aft_jax.features import read_manifest, store_path
 from aft_jax.progress import progress_bar
 from aft_jax.students import load_student
 from aft_jax.training import workdir as run_directory
 from aft_jax.training.evaluate import evaluate_on
 from aft_jax.training.experiment import Experiment, build
+from aft_jax.training.metrics import MetricsWriter
 from aft_jax.training.sharding import replicated
 from aft_jax.training.trainer import fit
 
@@ -94,11 +96,8 @@ def choose_beta(search: tuple[records.BetaTrial, ...], method: str) -> float:
     Returns:
         The beta.
     """
-    scores: dict[float, list[float]] = {}
-    for trial in search:
-        if trial.method == method:
-            scores.setdefault(trial.beta, []).append(trial.tune)
-    return max(sorted(scores), key=lambda beta: float(np.mean(scores[beta])))
+    means = {beta: scores.mean for beta, scores in tune_by_beta(search, method).items()}
+    return max(sorted(means), key=lambda beta: means[beta])
 
 
 def _check(config: Config) -> None:
@@ -164,6 +163,10 @@ def _test(
         saved = load_student(workdir / trial.directory)
         variables = jax.device_put(saved.variables, replicated(experiment.mesh))
         values = evaluate_on(experiment, variables, test)
+        with contextlib.closing(
+            MetricsWriter(workdir / trial.directory, experiment.config.steps)
+        ) as writer:
+            writer.write(experiment.config.steps, "test", values)
         tested.append(dataclasses.replace(trial, test=values["accuracy"]))
     return tested
 
@@ -212,7 +215,7 @@ def environment() -> dict[str, str]:
     return {
         "aft_jax": aft_jax.__version__,
         "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
+        "jaxlib": importlib.metadata.version("jaxlib"),
         "numpy": np.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),

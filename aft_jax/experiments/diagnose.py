@@ -1,9 +1,8 @@
-"""What a comparison keeps for the pictures: learned gates, and kernels of teacher and students on
-the tune split.
-"""
+"""What a comparison keeps for the pictures: gates, and teacher's and students' tune kernels."""
 
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +32,7 @@ def diagnose(
         directories: method -> the run to look at.
         workdir: directory of the comparison.
     """
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     tune = next(iter(experiments.values())).tune
     rows = np.argsort(tune.labels, kind="stable")
     rows = rows[np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).astype(int)]

@@ -1,6 +1,4 @@
-"""The feature store: teachers' features on disk, bound to the teacher and the examples they belong
-to.
-"""
+"""The feature store: teachers' features on disk, bound to their teacher and their examples."""
 
 from aft_jax.features.extract import extract as extract
 from aft_jax.features.extract import store_path as store_path

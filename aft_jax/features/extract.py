@@ -17,9 +17,7 @@ BATCH_ROWS = 256
 
 
 def store_path(config: Config, teacher: str, split: str) -> pathlib.Path:
-    """Where the features of one teacher on one split are:
-    features_dir/teacher/source-task-split.
-    """
+    """Where one teacher's features of one split are: features_dir/teacher/source-task-split."""
     data = config.data
     return pathlib.Path(config.features_dir) / teacher / f"{data.source}-{data.task}-{split}"
 
@@ -71,8 +69,9 @@ def _extract_split(teacher: Teacher, dataset: Dataset, store: pathlib.Path) -> M
 
 
 def _batches(teacher: Teacher, inputs: np.ndarray, progress: tqdm | None) -> Iterator[np.ndarray]:
-    """A teacher's features, several of one teacher side by side; one batch shape, so one
-    compilation.
+    """A teacher's features batch by batch; where it names several, they stand side by side.
+
+    The last batch is filled up to the shape of the others, so that the teacher compiles once.
     """
     for start in range(0, len(inputs), BATCH_ROWS):
         part = inputs[start : start + BATCH_ROWS]

@@ -128,7 +128,7 @@ def require(store: pathlib.Path, manifest: Manifest, expected: Mapping[str, Any]
     ]
     if wrong:
         raise StoreError(
-            f"features are used only with the teacher and examples they were computed from; {store} "
-            f"does not fit. {'; '.join(wrong)}. Delete that directory and run `aft-jax extract` again, "
-            "or point config.features_dir at the right stores."
+            "features are used only with the teacher and examples they were computed from; "
+            f"{store} does not fit. {'; '.join(wrong)}. Delete that directory and run "
+            "`aft-jax extract` again, or point config.features_dir at the right stores."
         )

@@ -46,8 +46,8 @@ def open_store(store: pathlib.Path, expected: Mapping[str, Any]) -> FeatureStore
         recorded, found = manifest.files_sha256.get(name), hashes.get(name)
         if recorded != found:
             raise StoreError(
-                f"files of a store have the hashes in its manifest; {store / name} has {found}, the "
-                f"manifest says {recorded}. The store is damaged: delete it and extract again."
+                f"files of a store have the hashes in its manifest; {store / name} has {found}, "
+                f"the manifest says {recorded}. The store is damaged: delete it and extract again."
             )
     path = {"driver": "file", "path": str(store / "features")}
     array: Any = ts.open({"driver": "zarr3", "kvstore": path}).result()
@@ -74,7 +74,8 @@ def join(store: FeatureStore, ids: np.ndarray) -> np.ndarray:
     missing = ids[store.ids[rows] != ids]
     if len(missing):
         raise StoreError(
-            f"every example of the split has a row in the store; {len(missing)} of {len(ids)} have none, "
-            f"the first is {str(missing[0])!r}. Extract the features of this split again."
+            f"every example of the split has a row in the store; {len(missing)} of {len(ids)} "
+            f"have none, the first is {str(missing[0])!r}. "
+            "Extract the features of this split again."
         )
     return store.features[rows]

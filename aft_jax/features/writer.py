@@ -74,8 +74,8 @@ def _write_features(
         stop = start + len(batch)
         if stop > len(ids) or batch.shape[1] != width:
             raise StoreError(
-                f"features have one row an example, shape {(len(ids), width)}; rows {start} to {stop} "
-                f"came with shape {batch.shape}."
+                f"features have one row an example, shape {(len(ids), width)}; rows {start} to "
+                f"{stop} came with shape {batch.shape}."
             )
         bad = np.flatnonzero(~np.isfinite(batch).all(axis=1))
         if len(bad):

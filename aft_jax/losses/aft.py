@@ -14,12 +14,10 @@ from aft_jax.losses.validation import checked_inputs
 from aft_jax.types import Array, Float
 
 MOMENT_CROSSOVER = 1.0
-"""Rows per feature dimension from which the moment form is faster; measured by
-`benchmarks/loss.py`."""
+"""Rows per feature dimension from which the moment form wins; measured by `benchmarks/loss.py`."""
 
 _EPSILON = 1e-8
-"""Added to the mean squared difference: bounds the loss below by 1e-4 and its gradient at equal
-kernels."""
+"""Added to the mean squared difference: R is at least 1e-4, with gradient zero at equal kernels."""
 
 
 def aft_loss(
@@ -32,12 +30,11 @@ def aft_loss(
     mask: Array | np.ndarray | None = None,
     axis_name: AxisName = None,
 ) -> Float[Array, ""]:
-    """Distance of the student's kernel from that of the teachers' features weighted by learned
-    scales.
+    """Distance between the student's kernel and that of the teachers' features after their scales.
 
         T~ = T * sigmoid(s)
-        F', T' = rows of (F - mean_b F), (T~ - mean_b T~), each divided by its Euclidean norm (+
-        1e-8) K = F' F'^T,  K_t = T' T'^T
+        F' = rows of (F - mean_b F), each divided by its Euclidean norm (+ 1e-8); T' likewise of T~
+        K = F' F'^T,  K_t = T' T'^T
         R = sqrt( mean_ij (K - K_t)_ij^2 + 1e-8 )
 
     A pure function of arrays, to be differentiated with respect to `scales` and `student_features`
@@ -120,11 +117,11 @@ def squares_by_moment(
     mask: Float[Array, " r"],
     axis_name: AxisName = None,
 ) -> Float[Array, ""]:
-    """The same sum from second moments: 2 b (d + t)^2 FLOP forward, as many backward, no [b, b]
-    array.
+    """The same sum from second moments, without any [b, b] array.
 
         |F F^T - T T^T|^2 = |F^T F|^2 - 2 |F^T T|^2 + |T^T T|^2
 
+    It costs 2 b (d + t)^2 FLOP forward and as many backward.
     The three terms cancel when the kernels agree. What remains is wrong by a few ulp of their sum,
     at most a few ulp of 4 b^2; in R^2 that is the order of its epsilon of 1e-8 for float32.
 

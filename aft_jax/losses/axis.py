@@ -47,9 +47,7 @@ def gather_rows(rows: jax.Array, axis_name: AxisName) -> jax.Array:
 
 
 def row_sharded(rows: jax.Array) -> jax.Array:
-    """Under Explicit axes, undo any sharding of the feature dimension: products contract over
-    it.
-    """
+    """Undoes a sharding of the feature dimension under Explicit axes: products contract over it."""
     mesh = explicit_mesh(rows)
     if mesh is None:
         return rows

@@ -1,5 +1,4 @@
-"""Cosine kernels of centred features over the batch, with the fewest products that give their
-gradients.
+"""Cosine kernels of centred features over the batch, and their gradients with few products.
 
 Shapes: b rows in the global batch, r of them on this device (r = b unless inside shard_map or
 pmap). A kernel is [r, b]: this device's rows against everyone's.
@@ -26,8 +25,8 @@ from aft_jax.types import Array, Float
 # (tf32, bfloat16) would lose them. The loss is a sliver of a step, so it can afford full float32.
 _PRECISION = jax.lax.Precision.HIGHEST
 
-# Rounding of the mean leaves up to 4 ulp in a row that equals it (measured on the CPU up to 65,536
-# rows).
+# Rounding of the mean leaves up to 4 ulp in a row that equals it: measured on the CPU, up to 65,536
+# rows.
 _CENTRING_ULPS = 16
 
 # Added to a row's norm before dividing by it, as the authors do: rows far shorter than this fade to
@@ -76,8 +75,8 @@ def centred_unit_rows(
     peak = jax.lax.stop_gradient(jnp.max(jnp.abs(centred), axis=1, keepdims=True))
     before = jax.lax.stop_gradient(jnp.max(jnp.abs(features), axis=1, keepdims=True))
     live = _outgrows_rounding(peak, before)
-    # Division by one instead of zero, here and below: the gradient of the branch not taken stays
-    # finite.
+    # Division by one instead of zero keeps the gradient of the branch not taken finite, here and
+    # below.
     peak = jnp.where(live, peak, 1)
     centred = jnp.where(live, centred, 0) / peak
     square = jnp.sum(jnp.square(centred), axis=1, keepdims=True)
@@ -92,8 +91,7 @@ def _outgrows_rounding(centred: jax.Array, before: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def gram(rows: Float[Array, "r d"], axis_name: AxisName = None) -> Float[Array, "r b"]:
-    """Inner products of this device's rows with everyone's: X X^T, one product forward and one
-    backward.
+    """X X^T, this device's rows with everyone's: one product forward and one backward.
 
     Reverse-mode differentiation of X X^T takes two products, C X + C^T X. Every function of a
     symmetric kernel that treats its two indices alike has a symmetric cotangent C, so 2 C X is the
@@ -153,9 +151,7 @@ _symmetric_product.defvjp(_symmetric_product_forward, _symmetric_product_backwar
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _row_sums(kernel, axis_name):
-    """sum_j K_ij [r] of a symmetric kernel [r, b]; sends back a symmetric cotangent, as `gram`
-    expects.
-    """
+    """sum_j K_ij [r] of a symmetric K [r, b]; sends back a symmetric cotangent, as `gram` needs."""
     return jnp.sum(kernel, axis=1)
 
 
@@ -210,8 +206,9 @@ def product_cosine_kernel(
 ) -> Kernel:
     """The cosine kernel of the tensor product of several features, which is never built.
 
-        K = (T1 T1^T) o (T2 T2^T) o ...,   H K H with H = I - 1 1^T / b,   divided by sqrt(diag
-        diag^T)
+        K = (T1 T1^T) o (T2 T2^T) o ...
+        C = H K H,  H = I - 1 1^T / b
+        values_ij = C_ij / sqrt(C_ii C_jj)
 
     Args:
         factors: feature arrays [r, t1], [r, t2], ... in the compute dtype.
@@ -231,12 +228,14 @@ def product_cosine_kernel(
         peak = batch_max(jnp.max(jnp.abs(jax.lax.stop_gradient(rows))), axis_name)
         peak = jnp.where(peak > 0, peak, 1)
         rows = rows / peak
-        kernel = kernel * gram(rows, axis_name)
+        products: jax.Array = gram(rows, axis_name)
+        kernel = kernel * products
         diagonal = diagonal * jnp.sum(jnp.square(rows), axis=1)
         scale = scale * peak
 
     count = jnp.maximum(batch_sum(jnp.sum(mask), axis_name), 1)
-    row_mean = _row_sums(kernel, axis_name) / count
+    sums: jax.Array = _row_sums(kernel, axis_name)
+    row_mean = sums / count
     mean = batch_sum(jnp.sum(row_mean), axis_name) / count
     centred = kernel - row_mean[:, None] - gather_rows(row_mean, axis_name)[None, :] + mean
     square = diagonal - 2 * row_mean + mean
@@ -267,8 +266,6 @@ def rbf_kernel(cosine: Kernel, mask: Float[Array, " r"], axis_name: AxisName = N
 
 
 def pair_count(mask: Float[Array, " r"], axis_name: AxisName = None) -> Float[Array, ""]:
-    """How many pairs of rows a mean over the kernel has: the square of the row count, at least
-    one.
-    """
+    """How many entries a mean over the kernel has: the square of the row count, at least one."""
     count = jnp.maximum(batch_sum(jnp.sum(mask), axis_name), 1)
     return jnp.square(count)

@@ -9,18 +9,18 @@ The rank of a teacher's scales says which it is: a vector gates, a matrix maps.
 
 import numbers
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 
 from aft_jax.types import Array, Float
 
-Scales = Array | Mapping[str, Array] | None
-"""Scales as `aft_loss` takes them: one array, teacher name -> array, or None for uniform."""
+Dims = SupportsIndex | Mapping[str, SupportsIndex]
+"""Feature widths t: one number, or teacher name -> number."""
 
 
-def init_scales(dims: int | Mapping[str, int], dtype: Any = jnp.float32) -> Any:
+def init_scales(dims: Dims, dtype: Any = jnp.float32) -> Any:
     """Zero logits: every gate starts at sigmoid(0) = 1/2, no dimension preferred.
 
     Args:
@@ -37,7 +37,7 @@ def init_scales(dims: int | Mapping[str, int], dtype: Any = jnp.float32) -> Any:
     return jax.tree.map(lambda width: jnp.zeros((int(width),), dtype), _plain(dims))
 
 
-def init_dense_scales(dims: int | Mapping[str, int], dtype: Any = jnp.float32) -> Any:
+def init_dense_scales(dims: Dims, dtype: Any = jnp.float32) -> Any:
     """Identity maps: dense scales start from the teachers' features as they are.
 
     Args:
@@ -69,8 +69,9 @@ def gates(scales: Any) -> Any:
     for leaf in jax.tree.leaves(scales):
         if jnp.ndim(leaf) != 1:
             raise ValueError(
-                f"gates exist for diagonal scales, one vector of logits a teacher; got shape {jnp.shape(leaf)}. "
-                "Dense scales are a linear map: look at its singular values instead."
+                "gates exist for diagonal scales, one vector of logits a teacher; got shape "
+                f"{jnp.shape(leaf)}. Dense scales are a linear map: look at its singular values "
+                "instead."
             )
     return jax.tree.map(jax.nn.sigmoid, scales)
 
@@ -92,11 +93,11 @@ def scaled(scales: Array | None, features: Float[Array, "b t"]) -> Float[Array, 
     return jnp.matmul(features, scales, precision=jax.lax.Precision.HIGHEST)
 
 
-def _plain(dims: int | Mapping[str, int]) -> int | dict[str, int]:
+def _plain(dims: Dims) -> SupportsIndex | dict[str, SupportsIndex]:
     return dict(dims) if isinstance(dims, Mapping) else dims
 
 
-def _check_dims(dims: int | Mapping[str, int]) -> None:
+def _check_dims(dims: Dims) -> None:
     widths = dims if isinstance(dims, Mapping) else {"teacher": dims}
     if not widths:
         raise ValueError(

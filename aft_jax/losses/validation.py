@@ -101,7 +101,8 @@ def _paired(scales: Any, teachers: Any) -> tuple[dict[str, Any], dict[str, Any]]
     if set(scales) != set(teachers):
         raise ValueError(
             f"every teacher has its scales; teacher_features names {sorted(teachers)}, "
-            f"scales name {sorted(scales)}. Missing in scales: {sorted(set(teachers) - set(scales))}; "
+            f"scales name {sorted(scales)}. "
+            f"Missing in scales: {sorted(set(teachers) - set(scales))}; "
             f"without features: {sorted(set(scales) - set(teachers))}."
         )
     names = sorted(teachers)
@@ -116,7 +117,8 @@ def _feature_array(name: str, value: Any) -> jax.Array:
     array = jnp.asarray(value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(
-            f"features are floating point (float32, bfloat16, ...); {name} has dtype {array.dtype}. "
+            "features are floating point (float32, bfloat16, ...); "
+            f"{name} has dtype {array.dtype}. "
             "Token ids and labels are not features; cast quantised features to float first."
         )
     if array.ndim != 2:

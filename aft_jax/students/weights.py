@@ -1,5 +1,4 @@
-"""A student's weights on disk: one safetensors file and a JSON description, readable without a
-config.
+"""A student on disk: weights and a description, readable without a config.
 
 student/student.json         architecture, options, classes and the hash of the weights
 student/model.safetensors    one tensor a variable, named by its path: "params/Conv_0/kernel"
@@ -76,8 +75,7 @@ def load_student(run: pathlib.Path) -> SavedStudent:
         The student.
 
     Raises:
-        UsageError: there is none, or the weights are not those that the description was written
-            for.
+        UsageError: there is none, or the weights are not those the description was written for.
     """
     description = read_description(run)
     path = run / "student" / "model.safetensors"
@@ -85,8 +83,8 @@ def load_student(run: pathlib.Path) -> SavedStudent:
     sha256 = hashlib.sha256(weights).hexdigest()
     if sha256 != description["sha256"]:
         raise UsageError(
-            f"{path} has the hash recorded beside it; expected {description['sha256']}, found {sha256}. "
-            "The file is damaged or was replaced: train again."
+            f"{path} has the hash recorded beside it; expected {description['sha256']}, "
+            f"found {sha256}. The file is damaged or was replaced: train again."
         )
     variables = traverse_util.unflatten_dict(safetensors.load(weights), sep="/")
     return SavedStudent(variables=variables, **description)
@@ -126,15 +124,15 @@ def with_pretrained_body(variables: PyTree, saved: SavedStudent) -> PyTree:
     Raises:
         UsageError: the two bodies differ in names or shapes.
     """
-    fresh = traverse_util.flatten_dict(variables, sep="/")
+    fresh: dict[str, Any] = traverse_util.flatten_dict(variables, sep="/")
     body = {path: leaf for path, leaf in fresh.items() if f"/{HEAD}/" not in path}
-    stored = traverse_util.flatten_dict(saved.variables, sep="/")
+    stored: dict[str, Any] = traverse_util.flatten_dict(saved.variables, sep="/")
     wrong = [path for path in body if path not in stored or stored[path].shape != body[path].shape]
     extra = [path for path in stored if path not in fresh]
     if wrong or extra:
         raise UsageError(
-            "the pre-trained student has the architecture of this one, but for its head; missing or "
-            f"mis-shaped: {wrong or 'none'}, not used here: {extra or 'none'}. "
+            "the pre-trained student has the architecture of this one, but for its head; "
+            f"missing or mis-shaped: {wrong or 'none'}, not used here: {extra or 'none'}. "
             f"It was saved as {saved.name} with options {saved.options}."
         )
     return traverse_util.unflatten_dict(fresh | {path: stored[path] for path in body}, sep="/")

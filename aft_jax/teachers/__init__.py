@@ -37,8 +37,7 @@ def make_teacher(config: TeacherConfig) -> Teacher:
 
 
 def identify_teacher(config: TeacherConfig) -> TeacherIdentity | None:
-    """What a teacher's features depend on, as far as it is at hand; training itself needs no
-    teacher.
+    """What a teacher's features depend on, if its source is here; training needs no teacher.
 
     Args:
         config: its family and source.

@@ -1,8 +1,7 @@
-"""Checkpoints of exactly the TrainState, through Orbax: asynchronous, atomic, the newest few
-kept.
-"""
+"""Checkpoints of exactly the TrainState by Orbax: asynchronous, atomic, the newest few kept."""
 
 import pathlib
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -45,7 +44,7 @@ class Checkpoints:
             state: the state after `step` steps.
             step: its step.
         """
-        self._manager.save(step, args=ocp.args.StandardSave(state))  # pyright: ignore[reportCallIssue]
+        self._manager.save(step, args=ocp.args.StandardSave(state))
 
     def restore(self, like: TrainState) -> TrainState:
         """The newest complete checkpoint.
@@ -57,4 +56,5 @@ class Checkpoints:
             The saved state on the devices of `like`.
         """
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return self._manager.restore(self.latest, args=ocp.args.StandardRestore(target))  # pyright: ignore[reportCallIssue]
+        state: Any = self._manager.restore(self.latest, args=ocp.args.StandardRestore(target))
+        return state

@@ -6,13 +6,14 @@ import pathlib
 
 import jax
 
-from aft_jax.config import Config
 from aft_jax.data import Dataset, evaluation_batches, load_split
 from aft_jax.errors import ConfigError
+from aft_jax.files import write_whole
 from aft_jax.students import load_student
 from aft_jax.training import metrics
 from aft_jax.training.experiment import Experiment, build, eval_batch
 from aft_jax.training.sharding import replicated
+from aft_jax.training.workdir import read_config
 from aft_jax.types import PyTree
 
 
@@ -35,12 +36,11 @@ def evaluate_on(experiment: Experiment, variables: PyTree, dataset: Dataset) -> 
     return {"loss": values["loss"], "accuracy": values["accuracy"]}
 
 
-def evaluate(config: Config, workdir: pathlib.Path, split: str = "test") -> dict[str, float]:
-    """Evaluates the student of a finished run.
+def evaluate(workdir: pathlib.Path, split: str = "test") -> dict[str, float]:
+    """The `evaluate` verb: the student of a finished run on a whole split.
 
     Args:
-        config: the run's config.
-        workdir: its directory; the result is written to `evaluation-<split>.json` there.
+        workdir: the run directory; the result is written to `evaluation-<split>.json` there.
         split: "train", "tune" or "test".
 
     Returns:
@@ -48,20 +48,18 @@ def evaluate(config: Config, workdir: pathlib.Path, split: str = "test") -> dict
 
     Raises:
         ConfigError: the split is unknown.
-        UsageError: the run has no student.
+        UsageError: the directory holds no run, or one that is not finished.
     """
     if split not in ("train", "tune", "test"):
         raise ConfigError(f"--split is one of train, tune, test; got {split!r}.")
-    experiment = build(without_teachers(config))
-    saved = load_student(workdir)
-    variables = jax.device_put(saved.variables, replicated(experiment.mesh))
+    config = read_config(workdir)
+    # Evaluation needs neither the stores nor the weights that the student started from.
+    student = dataclasses.replace(config.student, init_from="")
+    config = dataclasses.replace(config, student=student, method="stl", method_options={})
+    experiment = build(config)
+    variables = jax.device_put(load_student(workdir).variables, replicated(experiment.mesh))
     data = config.data
     dataset = load_split(data.source, getattr(data, split), data.task)
     values = evaluate_on(experiment, variables, dataset)
-    (workdir / f"evaluation-{split}.json").write_text(json.dumps(values, indent=2) + "\n")
+    write_whole(workdir / f"evaluation-{split}.json", json.dumps(values, indent=2) + "\n")
     return values
-
-
-def without_teachers(config: Config) -> Config:
-    """The same run as plain fine-tuning, for what needs no stores."""
-    return dataclasses.replace(config, method="stl", method_options={})

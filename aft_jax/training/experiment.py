@@ -138,9 +138,7 @@ def teacher_features(config: Config, dataset: Dataset, split: str) -> dict[str, 
 
 
 def initial_state(experiment: Experiment, seed: int) -> TrainState:
-    """The state at step 0: pre-trained weights where the config names them, the rest random by
-    `seed`.
-    """
+    """The state at step 0: pre-trained weights where the config names them, else by `seed`."""
     sharding = replicated(experiment.mesh)
     state = experiment.new_state(jax.device_put(jax.random.key(seed), sharding))
     if experiment.pretrained is None:
@@ -151,21 +149,21 @@ def initial_state(experiment: Experiment, seed: int) -> TrainState:
 
 def train_batch(experiment: Experiment, rows: np.ndarray) -> Batch:
     """The global batch of these rows of the training split, teachers' features joined."""
-    batch = Batch(
-        inputs=experiment.train.inputs[rows],
-        labels=experiment.train.labels[rows],
-        mask=np.ones(len(rows), np.float32),
-        teacher_features={name: x[rows] for name, x in experiment.features.items()},
-    )
-    return to_global(batch, row_sharded(experiment.mesh))
+    host = {
+        "inputs": experiment.train.inputs[rows],
+        "labels": experiment.train.labels[rows],
+        "mask": np.ones(len(rows), np.float32),
+        "teacher_features": {name: x[rows] for name, x in experiment.features.items()},
+    }
+    return Batch(**to_global(host, row_sharded(experiment.mesh)))
 
 
 def eval_batch(
     experiment: Experiment, dataset: Dataset, rows: np.ndarray, mask: np.ndarray
 ) -> Batch:
     """The global batch of these rows of any split, padding masked, without teachers."""
-    batch = Batch(dataset.inputs[rows], dataset.labels[rows], mask, {})
-    return to_global(batch, row_sharded(experiment.mesh))
+    host = {"inputs": dataset.inputs[rows], "labels": dataset.labels[rows], "mask": mask}
+    return Batch(**to_global(host, row_sharded(experiment.mesh)), teacher_features={})
 
 
 def _regularizer(config: Config) -> Regularizer:

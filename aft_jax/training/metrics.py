@@ -1,6 +1,4 @@
-"""Metrics: (sum, count) states on the device, divided once on the host, written as JSON lines and
-for TensorBoard.
-"""
+"""Metrics: (sum, count) states, divided once on the host; JSON lines and TensorBoard events."""
 
 import json
 import pathlib
@@ -10,12 +8,12 @@ from typing import Any
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from aft_jax.types import Metrics
+from aft_jax.types import HostMetrics
 
 FILE = "metrics.jsonl"
 
 
-def mean(states: Iterable[Metrics]) -> dict[str, float]:
+def mean(states: Iterable[HostMetrics]) -> dict[str, float]:
     """Adds up states and divides once.
 
     Args:

@@ -1,6 +1,4 @@
-"""The optimizer: Adam for the student, Adam of its own for the regularizer's parameters, one
-schedule shape.
-"""
+"""The optimizer: one Adam for the student, one for the regularizer's parameters, one schedule."""
 
 import optax
 

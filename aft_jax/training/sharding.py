@@ -1,5 +1,4 @@
-"""Where arrays live: one "data" axis over the devices, batches split along it, state on every
-device.
+"""Where arrays live: batches split over the devices along one "data" axis, state on each device.
 
 The step sees global arrays, so the kernel is over the global batch: N devices give the loss and
 gradients of one.
@@ -36,8 +35,9 @@ def data_mesh(devices: int, batch_size: int) -> Mesh:
         )
     if batch_size % count:
         raise ConfigError(
-            f"config.batch_size is a multiple of the devices that share it; got {batch_size} rows for "
-            f"{count} devices. Set config.batch_size to {-(-batch_size // count) * count}, or config.devices."
+            f"config.batch_size is a multiple of the devices that share it; got {batch_size} rows "
+            f"for {count} devices. "
+            f"Set config.batch_size to {-(-batch_size // count) * count}, or config.devices."
         )
     return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=available[:count])
 

@@ -82,7 +82,7 @@ def make_train_step(
         params = trainable(state)
         grads, (metrics, variables) = jax.grad(loss_of, has_aux=True)(params)
         updates, opt_state = optimizer.update(grads, state.opt_state, params)
-        params = optax.apply_updates(params, updates)
+        params: PyTree = optax.apply_updates(params, updates)
         new_state = TrainState(
             step=state.step + 1,
             variables={**variables, "params": params["student"]},

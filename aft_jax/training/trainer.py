@@ -1,12 +1,12 @@
-"""The loop around the step: order, metrics, evaluation, checkpoints; resumes where a killed run
-stopped.
+"""The loop around the step: rows, metrics, evaluation, checkpoints; resumes a run that was killed.
 
-The host waits for the device only every `log_every` steps, when it reads the metrics of the steps
-since.
+The host waits for the device only every `log_every` steps, to read the metrics of those steps.
 """
 
+import contextlib
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,7 +26,7 @@ from aft_jax.training.experiment import Experiment, build, initial_state, train_
 from aft_jax.training.optim import schedule
 from aft_jax.training.sharding import replicated
 from aft_jax.training.state import TrainState
-from aft_jax.types import Metrics
+from aft_jax.types import HostMetrics, Metrics
 
 
 def train(config: Config, directory: pathlib.Path) -> dict[str, Any]:
@@ -56,12 +56,11 @@ def train(config: Config, directory: pathlib.Path) -> dict[str, Any]:
 def fit(
     experiment: Experiment, config: Config, directory: pathlib.Path, bar: tqdm
 ) -> dict[str, Any]:
-    """Runs an experiment with the seed and beta of `config`, from its newest checkpoint to the last
-    step.
+    """Runs an experiment from its newest checkpoint to the last step.
 
     Args:
         experiment: built from this config or from one that differs in seed and beta only.
-        config: the run's config.
+        config: the run's config; its seed and beta are the ones used.
         directory: the run directory.
         bar: advanced by one a step.
 
@@ -76,46 +75,56 @@ def fit(
         state = initial_state(experiment, config.seed)
         if checkpoints.latest is not None:
             state = checkpoints.restore(state)
-        run = _Run(experiment, config, directory, checkpoints, int(state.step))
-        bar.update(int(state.step))
-        for step in range(int(state.step), config.steps):
-            state = run.step(state, step)
-            run.look(state, step + 1)
-            bar.update()
-        tune = evaluate_on(experiment, state.variables, experiment.tune)
-        run.writer.close()
+        first = int(state.step)
+        bar.update(first)
+        with contextlib.closing(metrics.MetricsWriter(directory, first)) as writer:
+            run = _Run(experiment, config, checkpoints, writer)
+            for step in range(first, config.steps):
+                state = run.step(state, step)
+                run.look(state, step + 1)
+                bar.update()
+    return _finish(experiment, config, directory, state, time.monotonic() - began)
+
+
+def _finish(
+    experiment: Experiment,
+    config: Config,
+    directory: pathlib.Path,
+    state: TrainState,
+    seconds: float,
+) -> dict[str, Any]:
+    """Writes what outlives the run; `result.json` is last and marks it complete."""
     variables = jax.device_get(state.variables)
-    student = config.student
-    classes = len(experiment.train.classes)
+    student, classes = config.student, len(experiment.train.classes)
     save_student(directory, student.name, classes, student.options, variables)
     workdir.save_regularizer(directory, jax.device_get(state.regularizer))
     values = {
         "step": config.steps,
-        "tune": tune,
+        "tune": evaluate_on(experiment, state.variables, experiment.tune),
         "parameters": parameter_count(variables),
-        "seconds": time.monotonic() - began,
+        "seconds": seconds,
     }
     workdir.write_result(directory, values)
     return values
 
 
 class _Run:
-    """What one pass of the loop carries besides the state: the open files and the metrics not read
-    yet.
-    """
+    """What the loop carries besides the state: open files, and metrics that are not read yet."""
 
     def __init__(
         self,
         experiment: Experiment,
         config: Config,
-        directory: pathlib.Path,
         checkpoints: Checkpoints,
-        first_step: int,
+        writer: metrics.MetricsWriter,
     ):
-        self.experiment, self.config, self.checkpoints = experiment, config, checkpoints
+        self.experiment, self.config = experiment, config
+        self.checkpoints, self.writer = checkpoints, writer
         self.order = RowOrder(len(experiment.train), config.batch_size, config.seed)
-        self.writer = metrics.MetricsWriter(directory, first_step)
-        self.rate = schedule(config.optim.learning_rate, config.optim.warmup_steps, config.steps)
+        optim = config.optim
+        self.rate: Callable[[int], Any] = schedule(
+            optim.learning_rate, optim.warmup_steps, config.steps
+        )
         everywhere = replicated(experiment.mesh)
         self.beta = jax.device_put(jnp.float32(config.beta), everywhere)
         self.root = jax.device_put(jax.random.key(config.seed), everywhere)
@@ -142,7 +151,7 @@ class _Run:
             self.checkpoints.save(state, done)
 
     def _log(self, done: int) -> None:
-        states: list[Metrics] = jax.device_get(self.unread)
+        states: list[HostMetrics] = jax.device_get(self.unread)
         first = done - len(states)
         for step, state in enumerate(states, start=first):
             self._require_finite(step, state)
@@ -154,7 +163,7 @@ class _Run:
         self.writer.write(done, "train", values)
         self.unread, self.last_look = [], now
 
-    def _require_finite(self, step: int, state: Metrics) -> None:
+    def _require_finite(self, step: int, state: HostMetrics) -> None:
         loss, norm = float(state["loss"][0]), float(state["gradient_norm"][0])
         if np.isfinite(loss) and np.isfinite(norm):
             return
@@ -162,7 +171,7 @@ class _Run:
         last = self.checkpoints.latest
         good = f"step {last} in {self.checkpoints.directory}" if last is not None else "none yet"
         raise NonFiniteError(
-            f"loss and gradients are finite; at step {step + 1} the loss is {loss} and the gradient norm "
-            f"{norm}. Training stopped. Last good checkpoint: {good}, untouched. "
+            f"loss and gradients are finite; at step {step + 1} the loss is {loss} and the "
+            f"gradient norm {norm}. Training stopped. Last good checkpoint: {good}, untouched. "
             f"Lower config.optim.learning_rate or look at the batch's examples: {', '.join(ids)}."
         )

@@ -9,7 +9,7 @@ from flax import traverse_util
 from safetensors import numpy as safetensors
 
 from aft_jax.config import Config, differing_keys, resolve, to_json
-from aft_jax.errors import ConfigError
+from aft_jax.errors import ConfigError, UsageError
 from aft_jax.files import write_whole
 from aft_jax.types import PyTree
 
@@ -26,23 +26,40 @@ def claim(workdir: pathlib.Path, config: Config) -> None:
         config: the config about to run.
 
     Raises:
-        ConfigError: the directory belongs to another config; the message names the keys that
-            differ.
+        ConfigError: the directory belongs to another config; the message names the differing keys.
     """
     path = workdir / CONFIG
     if not path.exists():
         workdir.mkdir(parents=True, exist_ok=True)
         write_whole(path, to_json(config))
         return
-    different = differing_keys(resolve(json.loads(path.read_text())), config)
+    different = differing_keys(read_config(workdir), config)
     if different:
         values = "; ".join(
             f"{key} is {old!r} there and {new!r} now" for key, (old, new) in different.items()
         )
         raise ConfigError(
-            f"a run directory belongs to one config; {workdir} was started with another one: {values}. "
-            "Give the same config to resume it, or another --workdir."
+            f"a run directory belongs to one config; {workdir} was started with another one: "
+            f"{values}. Give the same config to resume it, or another --workdir."
         )
+
+
+def read_config(workdir: pathlib.Path) -> Config:
+    """The config that a run directory belongs to.
+
+    Args:
+        workdir: the run directory.
+
+    Returns:
+        The config.
+
+    Raises:
+        UsageError: no run was started in it.
+    """
+    path = workdir / CONFIG
+    if not path.exists():
+        raise UsageError(f"a run directory holds a {CONFIG}; {workdir} has none. Check --workdir.")
+    return resolve(json.loads(path.read_text()))
 
 
 def result(workdir: pathlib.Path) -> dict[str, Any] | None:
@@ -57,9 +74,7 @@ def write_result(workdir: pathlib.Path, values: dict[str, Any]) -> None:
 
 
 def save_regularizer(workdir: pathlib.Path, params: PyTree) -> None:
-    """Writes the regularizer's parameters (learned scales) beside the student, never into its
-    files.
-    """
+    """Writes the regularizer's parameters (learned scales) beside the student's files."""
     flat = traverse_util.flatten_dict(params, sep="/")
     tensors = {path: np.ascontiguousarray(leaf) for path, leaf in flat.items()}
     write_whole(workdir / REGULARIZER, safetensors.save(tensors))

@@ -1,6 +1,7 @@
 """The digits: what is in which split, under which id, and the two tasks."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_an_id_is_the_hash_of_its_image(splits):
 
 
 def test_the_order_of_the_file_does_not_matter(splits, monkeypatch):
-    raw = digits.load_sklearn_digits()
+    raw: Any = digits.load_sklearn_digits()
     order = np.random.default_rng(0).permutation(1797)
     shuffled = Bunch(images=raw.images[order], target=raw.target[order])
     monkeypatch.setattr(digits, "load_sklearn_digits", lambda: shuffled)

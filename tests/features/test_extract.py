@@ -1,6 +1,7 @@
 """The `extract` verb's function: the stores the config names, once, and never another teacher's."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ def extracted(tmp_path_factory):
     root = tmp_path_factory.mktemp("extract")
     variables = variables_of(0)
     save_student(root / "teacher", "small_cnn", 10, OPTIONS, variables)
-    raw = digits.get_config("stage=student,smoke")
+    raw: Any = digits.get_config("stage=student,smoke")
     raw.features_dir = str(root / "features")
     raw.teachers.wide_cnn.source = str(root / "teacher")
     config = resolve(raw)

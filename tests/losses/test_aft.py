@@ -17,7 +17,6 @@ GOLDEN = np.load(
 STUDENT, TEACHER = GOLDEN["inputs/student"], GOLDEN["inputs/teacher"]
 SPLIT = int(GOLDEN["inputs/teacher_dims"][0])
 
-
 loss_of = jax.jit(aft_loss, static_argnames=("kernel", "combine"))
 
 
@@ -137,10 +136,8 @@ def test_second_derivatives(kernel, combine, batch, x64):
         )
     )
     step = 1e-5
-    after, before = (
-        gradient(jax.tree.map(lambda x, v: x + sign * step * v, point, direction))
-        for sign in (1.0, -1.0)
-    )
+    after = gradient(jax.tree.map(lambda x, v: x + step * v, point, direction))
+    before = gradient(jax.tree.map(lambda x, v: x - step * v, point, direction))
     numerical = jax.tree.map(lambda a, b: (a - b) / (2 * step), after, before)
     jax.tree.map(lambda a, n: assert_close(a, n, 1e-5), product(point), numerical)
 

@@ -65,7 +65,7 @@ def mapped(params, data, check_vma=True, **options):
 
 
 def mapped_inside(params, data, **options):
-    """The gradient is taken per device, inside `shard_map`; replicated parameters sum by themselves."""
+    """The gradient is taken per device; `shard_map` itself sums those of replicated parameters."""
     mesh = jax.make_mesh((DEVICES,), ("data",), axis_types=(AxisType.Auto,))
     function = jax.value_and_grad(functools.partial(loss, axis_name="data", **options))
     return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=(P(), P("data")), out_specs=P()))(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.errors import ModifyScopeVariableError
 
 from aft_jax.errors import ConfigError
 from aft_jax.students import from_linen, make_student, parameter_count
@@ -135,6 +136,25 @@ def test_batch_statistics_move_in_training_only():
     before, _ = apply(variables, IMAGES, False, {})
     after, _ = apply(trained, IMAGES, False, {})
     assert np.any(before.features != after.features)
+
+
+class Counting(nn.Module):
+    """Writes its state also at inference, which no student may."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        calls = self.variable("state", "calls", lambda: jnp.int32(0))
+        calls.value += jnp.int32(1)
+        return images, images
+
+
+def test_a_module_that_writes_state_at_inference_is_refused():
+    student = from_linen(Counting())
+    variables = student.init(jax.random.key(0), IMAGES)
+    _, changed = student.apply(variables, IMAGES, True, {})
+    assert changed["state"]["calls"] == variables["state"]["calls"] + 1
+    with pytest.raises(ModifyScopeVariableError, match="calls"):
+        student.apply(variables, IMAGES, False, {})
 
 
 def test_dropout_reads_its_stream_in_training():

@@ -1,7 +1,8 @@
-"""A tiny run for the trainer's tests: the digits student, eight steps, stores made once a session."""
+"""A tiny run for the trainer's tests: digits in eight steps, stores made once a session."""
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import jax
 import pytest
@@ -22,7 +23,7 @@ def standard_promotion():
 
 def stage(name: str, root: pathlib.Path, **changes) -> Config:
     """One stage of the digits config in `smoke` size, with its files under `root`."""
-    raw = digits.get_config(f"stage={name},smoke")
+    raw: Any = digits.get_config(f"stage={name},smoke")
     raw.features_dir = str(root / "features")
     if raw.student.init_from:
         raw.student.init_from = str(root / "pretrain")

@@ -6,9 +6,11 @@ import struct
 
 import jax.numpy as jnp
 import pytest
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto import event_pb2
 
 from aft_jax.training.metrics import MetricsWriter, mean, read_metrics
+
+Event = vars(event_pb2)["Event"]  # protobuf makes the class when the module is imported
 
 
 def lines(steps):

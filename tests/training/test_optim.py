@@ -25,7 +25,7 @@ HALF = 0.5**0.5
 )
 def test_linear_warm_up_then_cosine_to_zero(warmup_steps, steps, expected):
     rate = schedule(0.2, warmup_steps, steps)
-    values = [float(rate(jnp.int32(step))) for step in range(len(expected))]
+    values = [np.asarray(rate(jnp.int32(step))) for step in range(len(expected))]
     np.testing.assert_allclose(values, 0.2 * np.array(expected), rtol=1e-5, atol=1e-8)
 
 

@@ -1,4 +1,4 @@
-"""Kill, resume, compare: the end of an interrupted run is bit for bit that of an uninterrupted one."""
+"""Kill, resume, compare: an interrupted run ends bit for bit like an uninterrupted one."""
 
 import dataclasses
 import json
@@ -81,12 +81,12 @@ def test_killed_and_resumed_equals_uninterrupted(config, tmp_path, kill_at):
 
 @pytest.mark.slow
 def test_killed_from_outside_at_any_moment(config, tmp_path):
-    """SIGKILL by the clock, also in the middle of a save; again and again until the run is through."""
-    config = dataclasses.replace(config, steps=40)
+    """SIGKILL by the clock, also in the middle of a save; then the run is resumed to its end."""
+    config = dataclasses.replace(config, steps=24)
     (tmp_path / "config.json").write_text(to_json(config))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(config, whole)
-    for _ in range(3):
+    for _ in range(2):
         child = subprocess.Popen(
             [sys.executable, "-c", TRAIN_AND_DIE, tmp_path / "config.json", killed, "-1"],
             stderr=subprocess.DEVNULL,
@@ -143,7 +143,7 @@ def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(conf
     """The learning rate overflows the weights once the warm-up is over."""
     optim = dataclasses.replace(config.optim, learning_rate=1e38, warmup_steps=8)
     config = dataclasses.replace(config, optim=optim, log_every=1, eval_every=1, checkpoint_every=1)
-    with pytest.raises(NonFiniteError) as raised:
+    with pytest.raises(NonFiniteError, match="loss and gradients are finite") as raised:
         train(config, tmp_path)
     message = str(raised.value)
     step = int(message.split("at step ")[1].split()[0])
