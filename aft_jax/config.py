@@ -1,8 +1,8 @@
 """The config of a run: typed argument strings, keys and their types, and the rules between keys.
 
 A config file is a program `get_config(argument_string) -> ConfigDict`; `resolve` turns what it
-returns into the frozen `Config` below, once, before anything is built. No other file reads raw
-keys.
+returns into the frozen `Config` below, once, before anything is built. No other file reads the raw
+keys that a config file sets.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""What a comparison keeps for the pictures: gates, and teacher's and students' tune kernels."""
+"""What a comparison keeps for the pictures: learned gates, and kernels on the tune split."""
 
 import pathlib
 from collections.abc import Mapping

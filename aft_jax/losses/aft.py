@@ -121,7 +121,8 @@ def squares_by_moment(
 
         |F F^T - T T^T|^2 = |F^T F|^2 - 2 |F^T T|^2 + |T^T T|^2
 
-    It costs 2 b (d + t)^2 FLOP forward and as many backward.
+    It takes 2 b (d + t)^2 FLOP forward and as many backward.
+
     The three terms cancel when the kernels agree. What remains is wrong by a few ulp of their sum,
     at most a few ulp of 4 b^2; in R^2 that is the order of its epsilon of 1e-8 for float32.
 

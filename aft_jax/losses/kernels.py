@@ -1,4 +1,4 @@
-"""Cosine kernels of centred features over the batch, and their gradients with few products.
+"""Cosine kernels of centred features over the batch, differentiated with the fewest products.
 
 Shapes: b rows in the global batch, r of them on this device (r = b unless inside shard_map or
 pmap). A kernel is [r, b]: this device's rows against everyone's.

@@ -1,7 +1,6 @@
 """Everything of a run that does not depend on its seed and beta, built once from the config.
 
-One experiment trains many times: its steps are compiled once, beta and the root key are their
-arguments.
+One experiment trains many times: its steps compile once, with beta and the root key as arguments.
 """
 
 import dataclasses
@@ -138,7 +137,7 @@ def teacher_features(config: Config, dataset: Dataset, split: str) -> dict[str, 
 
 
 def initial_state(experiment: Experiment, seed: int) -> TrainState:
-    """The state at step 0: pre-trained weights where the config names them, else by `seed`."""
+    """The state at step 0: random by `seed`, but for a pre-trained body where there is one."""
     sharding = replicated(experiment.mesh)
     state = experiment.new_state(jax.device_put(jax.random.key(seed), sharding))
     if experiment.pretrained is None:
