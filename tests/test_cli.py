@@ -53,7 +53,7 @@ def test_the_module_runs():
     )
 
 
-@pytest.mark.parametrize("verb", ["extract", "train", "evaluate", "compare"])
+@pytest.mark.parametrize("verb", ["extract", "train", "compare"])
 def test_without_a_config(refusal, verb):
     assert "this verb needs --config=" in refusal(verb, "--workdir=run")
 
@@ -73,8 +73,14 @@ def test_an_unknown_flag(refusal):
 
 
 def test_an_unknown_split(refusal):
-    message = refusal("evaluate", CONFIG, "--workdir=run", "--split=dev")
+    message = refusal("evaluate", "--workdir=run", "--split=dev")
     assert "--split is one of train, tune, test; got 'dev'" in message
+
+
+def test_evaluating_what_is_no_run(refusal):
+    assert "a run directory holds a config.json; run has none" in refusal(
+        "evaluate", "--workdir=run"
+    )
 
 
 def test_a_config_value_that_breaks_a_rule(refusal):
