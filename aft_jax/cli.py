@@ -4,15 +4,18 @@ Each verb imports what it needs when it is called, so that `report` works withou
 `extract` without a plotting library.
 """
 
+import argparse
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
 from aft_jax.config import resolve
+from aft_jax.config_file import load_config
 from aft_jax.errors import NonFiniteError, UsageError
 
 EXIT_USAGE = 2
@@ -86,13 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gradient.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
+    if not words or words[0] == "help" or {"-h", "--help"} & set(words):
         print(_usage())
         return 0
     try:
         if words[0] not in VERBS:
             raise UsageError(f"the verb is one of {', '.join(VERBS)}; got {words[0]!r}.")
-        VERBS[words[0]](_parse(words))
+        VERBS[words[0]](_parse(words[1:]))
     except (UsageError, flags.Error) as error:
         print(f"aft-jax: {error}", file=sys.stderr)
         return EXIT_NON_FINITE if isinstance(error, NonFiniteError) else EXIT_USAGE
@@ -100,26 +103,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(words: Sequence[str]) -> Options:
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "Config file, with arguments.",
-        flag_values=values,
-        sys_argv=list(words),
-    )
-    workdir = flags.DEFINE_string("workdir", None, "Run directory.", flag_values=values)
-    split = flags.DEFINE_string("split", "test", "Split to evaluate.", flag_values=values)
-    left_over = values(list(words))[1:]
-    if left_over:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config")
+    parser.add_argument("--workdir", type=pathlib.Path)
+    parser.add_argument("--split", default="test")
+    try:
+        known, rest = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise UsageError(f"a flag is written --name=value; {error}.") from error
+    unknown = [word for word in rest if not word.startswith("--config.")]
+    if unknown:
+        raise UsageError(f"flags are --config, --config.KEY, --workdir and --split; got {unknown}.")
+    if rest and not known.config:
         raise UsageError(
-            f"flags are --config, --config.KEY, --workdir and --split; got {left_over}."
+            f"{rest[0]} changes a key of the file that --config=FILE names; it is missing."
         )
-    return Options(
-        config=values["config"].value,
-        workdir=pathlib.Path(workdir.value) if workdir.value else None,
-        split=split.value,
-    )
+    config = _overridden(load_config(known.config), rest) if known.config else None
+    return Options(config=config, workdir=known.workdir, split=known.split)
+
+
+def _overridden(config: ml_collections.ConfigDict, overrides: list[str]) -> Any:
+    """The config with `--config.KEY=VALUE` applied, each value in the type of the key."""
+    values = flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=overrides)
+        values(["aft-jax", *overrides])
+    except (AttributeError, KeyError) as error:
+        reason = str(error).replace("\n", " ")
+        raise UsageError(
+            "--config.KEY=VALUE changes a key that the config has; "
+            f"got {' '.join(overrides)}: {reason}"
+        ) from error
+    return values["config"].value
 
 
 def _config(options: Options) -> Any:

@@ -1,8 +1,7 @@
-"""The config of a run: typed argument strings, keys and their types, and the rules between keys.
+"""The config of a run: its keys with their types, and the rules between them.
 
-A config file is a program `get_config(argument_string) -> ConfigDict`; `resolve` turns what it
-returns into the frozen `Config` below, once, before anything is built. No other file reads the raw
-keys that a config file sets.
+`resolve` turns what a config file returns into the frozen `Config` below, once, before anything is
+built. No other file reads raw keys.
 """
 
 import dataclasses
@@ -143,45 +142,6 @@ class Config:
     compare: CompareConfig
 
 
-def parse_arguments(text: str, **defaults: Any) -> Any:
-    """Reads a config's argument string "key=value,flag" into the types of the defaults.
-
-    Args:
-        text: what follows the colon in `--config=file.py:text`; may be empty. A bare key of a
-            boolean argument means true.
-        **defaults: argument name -> default, whose type is the argument's type.
-
-    Returns:
-        The arguments.
-
-    Raises:
-        ConfigError: an argument is unknown or its value does not parse.
-    """
-    arguments = ml_collections.ConfigDict(defaults)
-    for item in filter(None, text.split(",")):
-        key, has_value, value = item.partition("=")
-        if key not in defaults:
-            raise ConfigError(
-                f"config argument {key!r} is unknown; this config takes {', '.join(defaults)}."
-            )
-        arguments[key] = _parse_value(key, value if has_value else "True", defaults[key])
-    return arguments
-
-
-def _parse_value(key: str, text: str, default: Any) -> Any:
-    kind = type(default)
-    if kind is bool:
-        words = {"true": True, "1": True, "false": False, "0": False}
-        if text.lower() in words:
-            return words[text.lower()]
-    else:
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    raise ConfigError(f"config argument {key!r} is of type {kind.__name__}; got {text!r}.")
-
-
 def resolve(raw: ml_collections.ConfigDict | Mapping[str, Any]) -> Config:
     """Checks a raw config against the keys, types and rules above.
 
@@ -227,13 +187,20 @@ def _build(kind: Any, value: Any, key: str) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_build(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(value))
     if kind is Any:
-        return tuple(value) if isinstance(value, list) else value
+        return _tuples(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(kind, type) and type(value) is kind:
         return value
     name = str(kind) if isinstance(kind, types.GenericAlias) else kind.__name__
     raise ConfigError(f"{key} is of type {name}; got {value!r} of type {type(value).__name__}.")
+
+
+def _tuples(value: Any) -> Any:
+    """Lists become tuples at any depth: what JSON read back equals what it was written from."""
+    if isinstance(value, Mapping):
+        return {name: _tuples(item) for name, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _build_record(kind: type, value: Any, key: str) -> Any:
@@ -251,29 +218,41 @@ def _build_record(kind: type, value: Any, key: str) -> Any:
 
 def _check_rules(config: Config) -> None:
     for key in ("batch_size", "steps", "log_every", "eval_every", "checkpoint_every"):
-        if getattr(config, key) < 1:
-            raise ConfigError(f"config.{key} is at least 1; got {getattr(config, key)}.")
+        _require(getattr(config, key) >= 1, key, "is at least 1", getattr(config, key))
+    for key in ("seed", "devices"):
+        _require(getattr(config, key) >= 0, key, "is not negative", getattr(config, key))
     for key in ("eval_every", "checkpoint_every"):
-        if getattr(config, key) % config.log_every:
-            raise ConfigError(
-                f"config.{key} is a multiple of config.log_every, the steps at which the host "
-                f"looks at the device; got {getattr(config, key)} and {config.log_every}."
-            )
-    rates = dataclasses.asdict(config.optim) | {"beta": config.beta}
-    for key, value in rates.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise ConfigError(f"config.{key} is finite and not negative; got {value}.")
-    if config.optim.warmup_steps > config.steps:
-        raise ConfigError(
-            f"config.optim.warmup_steps is at most config.steps; got {config.optim.warmup_steps} "
-            f"and {config.steps}."
-        )
-    shared = set(config.compare.seeds) & set(config.compare.search_seeds)
-    if shared:
-        raise ConfigError(
-            "config.compare.seeds and config.compare.search_seeds share none, so that the seeds "
-            f"that chose beta do not judge it; both have {sorted(shared)}."
-        )
+        both = f"{getattr(config, key)} and {config.log_every}"
+        rule = "is a multiple of config.log_every, when the host looks at the device"
+        _require(getattr(config, key) % config.log_every == 0, key, rule, both)
+    optim = {f"optim.{name}": value for name, value in dataclasses.asdict(config.optim).items()}
+    for key, value in (optim | {"beta": config.beta}).items():
+        _require(math.isfinite(value) and value >= 0, key, "is finite and not negative", value)
+    both = f"{config.optim.warmup_steps} and {config.steps}"
+    fits = config.optim.warmup_steps <= config.steps
+    _require(fits, "optim.warmup_steps", "is at most config.steps", both)
+    for name in config.teachers:
+        plain = name.replace("_", "").replace("-", "").isalnum()
+        _require(plain, "teachers", "are named by letters, digits, - and _", repr(name))
+    _check_comparison(config.compare)
+
+
+def _check_comparison(plan: CompareConfig) -> None:
+    for field in dataclasses.fields(plan):
+        values = getattr(plan, field.name)
+        once = bool(values) and len(set(values)) == len(values)
+        _require(once, f"compare.{field.name}", "lists at least one value, each once", values)
+    for key in ("betas", "search_seeds", "seeds"):
+        fine = all(math.isfinite(value) and value >= 0 for value in getattr(plan, key))
+        _require(fine, f"compare.{key}", "are finite and not negative", getattr(plan, key))
+    shared = sorted(set(plan.seeds) & set(plan.search_seeds))
+    rule = "share none with config.compare.search_seeds: those that chose beta do not judge it"
+    _require(not shared, "compare.seeds", rule, f"{shared} in both")
+
+
+def _require(holds: bool, key: str, rule: str, value: Any) -> None:
+    if not holds:
+        raise ConfigError(f"config.{key} {rule}; got {value}.")
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

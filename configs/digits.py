@@ -1,4 +1,4 @@
-"""Digits: a small pre-trained student, a wider teacher, 100 labelled images. Runs on any laptop.
+"""Digits: a small pre-trained student, a wider teacher, 101 labelled images. Runs on any laptop.
 
     bash launch/demo.sh
 
@@ -7,7 +7,7 @@ What the models saw (splits are cut by a hash of the pixels, see `aft_jax/data/d
     stage=teacher    94,186 parameters; half of the images (upstream) with their digit labels
     stage=pretrain    5,646 parameters; the same images without digit labels: which image is this
                       a shifted copy of?
-    stage=student    starts from `pretrain` with a new head; 100 labelled images (train)
+    stage=student    starts from `pretrain` with a new head; 101 labelled images (train)
 
 Lab note. Expected: see the table in README.md.
 """
@@ -16,7 +16,8 @@ from typing import Any
 
 import ml_collections
 
-from aft_jax.config import parse_arguments
+from aft_jax.config_file import parse_arguments
+from aft_jax.errors import ConfigError
 
 ROOT = "runs/digits"
 
@@ -33,7 +34,7 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
     args = parse_arguments(arguments, stage="student", smoke=False)
     stages = {"teacher": _teacher, "pretrain": _pretrain, "student": _student}
     if args.stage not in stages:
-        raise ValueError(f"stage is one of {', '.join(stages)}; got {args.stage!r}.")
+        raise ConfigError(f"stage is one of {', '.join(stages)}; got {args.stage!r}.")
     config = stages[args.stage]()
     if args.smoke:
         config.update(steps=4, log_every=2, eval_every=2, checkpoint_every=2)

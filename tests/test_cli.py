@@ -9,8 +9,6 @@ import pytest
 from aft_jax.cli import VERBS, main
 
 ROOT = pathlib.Path(__file__).parent.parent
-# ml_collections loads a config file through an importlib method that Python has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 CONFIG = f"--config={ROOT / 'configs/digits.py'}:smoke"
 
 
@@ -69,7 +67,7 @@ def test_a_leftover_argument(refusal):
 
 
 def test_an_unknown_flag(refusal):
-    assert "Unknown command line flag 'wrkdir'" in refusal("train", CONFIG, "--wrkdir=run")
+    assert "got ['--wrkdir=run']" in refusal("train", CONFIG, "--wrkdir=run")
 
 
 def test_an_unknown_split(refusal):
@@ -104,21 +102,18 @@ def test_arguments_of_the_function_override_the_config(capsys):
     assert "config.steps is at least 1; got 0" in capsys.readouterr().err
 
 
-@pytest.mark.xfail(reason="AttributeError or KeyError of ml_collections")
 @pytest.mark.parametrize("key", ["stepz", "optim.stepz", "teachers.wide.source"])
 def test_a_misspelled_config_key(refusal, key):
     assert key in refusal("train", CONFIG, f"--config.{key}=3", "--workdir=run")
 
 
-@pytest.mark.xfail(reason="the loader's error object reaches `resolve`, or raises OSError")
 @pytest.mark.parametrize("override", [[], ["--config.steps=3"]])
 def test_a_config_file_that_does_not_exist(refusal, override):
     message = refusal("train", "--config=configs/nope.py", *override, "--workdir=run")
-    assert "nope.py" in message
+    assert "configs/nope.py is none" in message
     assert "object at" not in message
 
 
-@pytest.mark.xfail(reason="the message is a traceback")
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

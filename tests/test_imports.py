@@ -21,7 +21,10 @@ NEVER = (
 FLOW = [
     ("types", "errors", "files", "progress", "version"),
     ("losses",),
-    ("config",),
+    (
+        "config",
+        "config_file",
+    ),
     ("data",),
     ("students",),
     ("teachers",),

@@ -18,6 +18,7 @@ README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
 @pytest.fixture
 def namespace():
     """What the README says a code base has already: a model, parameters, an optimizer, batches."""
+
     def model(params, inputs):
         features = jnp.tanh(inputs @ params["body"])
         return features @ params["head"], features
@@ -62,7 +63,5 @@ def test_both_train_steps_run_and_agree(namespace):
     replicated = jax.tree.map(lambda x: jnp.stack([x] * 8), (params, opt_state))
     split = jax.tree.map(lambda x: x.reshape(8, 2, *x.shape[1:]), batch)
     mapped_params, _ = namespace["pmap_train_step"](*replicated, split)
-    for one, many in zip(
-        jax.tree.leaves(new_params), jax.tree.leaves(mapped_params), strict=True
-    ):
+    for one, many in zip(jax.tree.leaves(new_params), jax.tree.leaves(mapped_params), strict=True):
         np.testing.assert_allclose(many[0], one, atol=1e-6)

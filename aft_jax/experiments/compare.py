@@ -22,7 +22,6 @@ from tqdm import tqdm
 import aft_jax
 from aft_jax.config import Config
 from aft_jax.data import load_split
-from aft_jax.errors import ConfigError
 from aft_jax.experiments import records
 from aft_jax.experiments.diagnose import diagnose
 from aft_jax.experiments.statistics import tune_by_beta, verdict
@@ -55,7 +54,6 @@ def compare(config: Config, workdir: pathlib.Path) -> str:
     run_directory.claim(workdir, config)
     if (workdir / records.FILE_NAME).exists():
         return verdict(records.load(workdir))
-    _check(config)
     experiments = {method: build(_for_method(config, method)) for method in config.compare.methods}
     searched = [m for m, experiment in experiments.items() if experiment.regularizer.reads_teachers]
     plan = config.compare
@@ -98,16 +96,6 @@ def choose_beta(search: tuple[records.BetaTrial, ...], method: str) -> float:
     """
     means = {beta: scores.mean for beta, scores in tune_by_beta(search, method).items()}
     return max(sorted(means), key=lambda beta: means[beta])
-
-
-def _check(config: Config) -> None:
-    plan = config.compare
-    for key in ("methods", "betas", "search_seeds", "seeds"):
-        values = getattr(plan, key)
-        if not values or len(set(values)) != len(values):
-            raise ConfigError(
-                f"config.compare.{key} lists at least one value, each once; got {values}."
-            )
 
 
 def _for_method(config: Config, method: str) -> Config:

@@ -28,6 +28,8 @@ def claim(workdir: pathlib.Path, config: Config) -> None:
     Raises:
         ConfigError: the directory belongs to another config; the message names the differing keys.
     """
+    if workdir.exists() and not workdir.is_dir():
+        raise UsageError(f"--workdir is a directory; {workdir} is a file. Name another place.")
     path = workdir / CONFIG
     if not path.exists():
         workdir.mkdir(parents=True, exist_ok=True)
