@@ -14,6 +14,7 @@ import importlib.metadata
 import pathlib
 import platform
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -34,6 +35,28 @@ from aft_jax.training.experiment import Experiment, build
 from aft_jax.training.metrics import MetricsWriter
 from aft_jax.training.sharding import replicated
 from aft_jax.training.trainer import fit
+
+
+class FinishedRun(NamedTuple):
+    """One training run, before the test split is looked at.
+
+    Attributes:
+        method: regularizer name.
+        beta: its strength.
+        seed: of the run.
+        tune: accuracy on the tune split.
+        directory: the run's, relative to the comparison's.
+        seconds: wall-clock time since it last started or resumed.
+        parameters: of the student.
+    """
+
+    method: str
+    beta: float
+    seed: int
+    tune: float
+    directory: str
+    seconds: float
+    parameters: int
 
 
 def compare(config: Config, workdir: pathlib.Path) -> str:
@@ -57,28 +80,25 @@ def compare(config: Config, workdir: pathlib.Path) -> str:
     experiments = {method: build(_for_method(config, method)) for method in config.compare.methods}
     searched = [m for m, experiment in experiments.items() if experiment.regularizer.reads_teachers]
     plan = config.compare
-    runs = len(searched) * len(plan.betas) * len(plan.search_seeds) + len(experiments) * len(
-        plan.seeds
-    )
-    with progress_bar(runs * config.steps, f"compare {workdir}", "step") as bar:
+    search_runs = len(searched) * len(plan.betas) * len(plan.search_seeds)
+    steps = (search_runs + len(experiments) * len(plan.seeds)) * config.steps
+    with progress_bar(steps, f"compare {workdir}", "step") as bar:
         search = tuple(
             trial for method in searched for trial in _search(experiments[method], workdir, bar)
         )
         chosen = {method: choose_beta(search, method) for method in searched}
-        trials = [
+        runs = [
             _train(experiments[method], chosen.get(method, 0.0), seed, workdir, bar)
             for seed in plan.seeds
             for method in experiments
         ]
-    tested = tuple(_test(experiments, trials, workdir))
-    diagnose(
-        experiments, {trial.method: workdir / trial.directory for trial in tested[::-1]}, workdir
-    )
+    first_runs = {run.method: workdir / run.directory for run in reversed(runs)}
+    diagnose(experiments, first_runs, workdir)
     comparison = records.Comparison(
-        **_facts(config, experiments, tested[0], workdir),
+        **_facts(config, experiments, runs[0].parameters),
         beta_search=search,
         chosen_beta=chosen,
-        trials=tested,
+        trials=tuple(_test(experiments, runs, workdir)),
     )
     records.save(comparison, workdir)
     return verdict(comparison)
@@ -99,6 +119,7 @@ def choose_beta(search: tuple[records.BetaTrial, ...], method: str) -> float:
 
 
 def _for_method(config: Config, method: str) -> Config:
+    """The config with another method; `method_options` are those of the config's own method."""
     options = config.method_options if method == config.method else {}
     return dataclasses.replace(config, method=method, method_options=options)
 
@@ -115,8 +136,7 @@ def _search(experiment: Experiment, workdir: pathlib.Path, bar: tqdm) -> list[re
 
 def _train(
     experiment: Experiment, beta: float, seed: int, workdir: pathlib.Path, bar: tqdm
-) -> records.Trial:
-    """One training run; its test result is not known yet."""
+) -> FinishedRun:
     config = experiment.config
     # A run of a comparison is short and resumes from its start: one checkpoint, at the end.
     config = dataclasses.replace(config, seed=seed, beta=beta, checkpoint_every=config.steps)
@@ -127,50 +147,52 @@ def _train(
         result = fit(experiment, config, workdir / directory, bar)
     else:
         bar.update(config.steps)
-    return records.Trial(
+    return FinishedRun(
         method=config.method,
         beta=beta,
         seed=seed,
-        test=0.0,
         tune=result["tune"]["accuracy"],
         directory=directory,
         seconds=result["seconds"],
+        parameters=result["parameters"],
     )
 
 
 def _test(
-    experiments: Mapping[str, Experiment], trials: list[records.Trial], workdir: pathlib.Path
+    experiments: Mapping[str, Experiment], runs: list[FinishedRun], workdir: pathlib.Path
 ) -> list[records.Trial]:
     """The final runs with their results on the test split, which nothing has read before."""
-    any_experiment = next(iter(experiments.values()))
-    data = any_experiment.config.data
-    test = load_split(data.source, data.test, data.task)
-    tested = []
-    for trial in trials:
-        experiment = experiments[trial.method]
-        saved = load_student(workdir / trial.directory)
-        variables = jax.device_put(saved.variables, replicated(experiment.mesh))
+    config = experiments[runs[0].method].config
+    test = load_split(config.data.source, config.data.test, config.data.task)
+    trials = []
+    for run in runs:
+        experiment, directory = experiments[run.method], workdir / run.directory
+        variables = jax.device_put(load_student(directory).variables, replicated(experiment.mesh))
         values = evaluate_on(experiment, variables, test)
-        with contextlib.closing(
-            MetricsWriter(workdir / trial.directory, experiment.config.steps)
-        ) as writer:
-            writer.write(experiment.config.steps, "test", values)
-        tested.append(dataclasses.replace(trial, test=values["accuracy"]))
-    return tested
+        with contextlib.closing(MetricsWriter(directory, config.steps)) as writer:
+            writer.write(config.steps, "test", values)
+        trials.append(
+            records.Trial(
+                method=run.method,
+                beta=run.beta,
+                seed=run.seed,
+                test=values["accuracy"],
+                tune=run.tune,
+                directory=run.directory,
+                seconds=run.seconds,
+            )
+        )
+    return trials
 
 
 def _facts(
-    config: Config,
-    experiments: Mapping[str, Experiment],
-    trial: records.Trial,
-    workdir: pathlib.Path,
-) -> dict:
+    config: Config, experiments: Mapping[str, Experiment], parameters: int
+) -> dict[str, Any]:
     """What was compared on what, for the record."""
     experiment = next(iter(experiments.values()))
     data = config.data
     splits = {name: getattr(data, name) for name in ("train", "tune", "test")}
     sizes = {name: len(load_split(data.source, split, data.task)) for name, split in splits.items()}
-    result = run_directory.result(workdir / trial.directory) or {}
     teachers = {}
     for name in config.teachers:
         manifest = read_manifest(store_path(config, name, data.train))
@@ -188,7 +210,7 @@ def _facts(
         },
         "student": {
             "name": config.student.name,
-            "parameters": result["parameters"],
+            "parameters": parameters,
             "init_from": config.student.init_from or None,
         },
         "teachers": teachers,

@@ -32,25 +32,38 @@ def diagnose(
         directories: method -> the run to look at.
         workdir: directory of the comparison.
     """
-    arrays: dict[str, Any] = {}
     tune = next(iter(experiments.values())).tune
     rows = np.argsort(tune.labels, kind="stable")
     rows = rows[np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).astype(int)]
-    arrays["kernel/labels"] = tune.labels[rows]
+    arrays: dict[str, Any] = {"kernel/labels": tune.labels[rows]}
     for method, experiment in experiments.items():
-        student_features = _student_features(experiment, directories[method], tune.inputs[rows])
-        arrays[f"kernel/{method}"] = _kernel(student_features)
-        scales = load_regularizer(directories[method]).get("scales", {})
-        if method == "aft" and scales:
-            for name, gate in gates(scales).items():
-                arrays[f"gates/{name}"] = np.asarray(gate)
-            config = experiment.config
-            features = teacher_features(config, tune, config.data.tune)
-            parts = [
-                scaled(jnp.asarray(scales[n]), jnp.asarray(features[n][rows])) for n in features
-            ]
-            arrays["kernel/teacher"] = _kernel(jnp.concatenate(parts, axis=1))
+        features = _student_features(experiment, directories[method], tune.inputs[rows])
+        arrays[f"kernel/{method}"] = _kernel(features)
+    transfers = [m for m, experiment in experiments.items() if experiment.features]
+    if transfers:
+        # One set of gates fits in a picture: those of "aft", else of the first method with teachers.
+        shown = "aft" if "aft" in transfers else transfers[0]
+        arrays |= _teacher_arrays(experiments[shown], directories[shown], rows)
     np.savez(workdir / FILE_NAME, **arrays)
+
+
+def _teacher_arrays(
+    experiment: Experiment, directory: pathlib.Path, rows: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The gates a run learned, and the kernel of the teachers as that run sees them."""
+    config = experiment.config
+    scales = load_regularizer(directory).get("scales", {})
+    features = teacher_features(config, experiment.tune, config.data.tune)
+    parts = [
+        scaled(_optional(scales.get(name)), jnp.asarray(x[rows])) for name, x in features.items()
+    ]
+    kernel = {"kernel/teacher": _kernel(jnp.concatenate(parts, axis=1))}
+    vectors = {name: scale for name, scale in scales.items() if scale.ndim == 1}
+    return kernel | {f"gates/{name}": np.asarray(gate) for name, gate in gates(vectors).items()}
+
+
+def _optional(scale: np.ndarray | None) -> jax.Array | None:
+    return None if scale is None else jnp.asarray(scale)
 
 
 def _student_features(

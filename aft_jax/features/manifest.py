@@ -89,24 +89,38 @@ def read_manifest(store: pathlib.Path) -> Manifest:
             malformed.
     """
     path = store / MANIFEST
-    if not path.exists():
+    if not path.is_file():
         raise StoreError(
             f"a complete feature store has a {MANIFEST}, written last; {store} has none. "
             "Run `aft-jax extract` with the same --config."
         )
     try:
-        fields = json.loads(path.read_text())
+        fields = json.loads(path.read_text(encoding="utf-8"))
         version = fields["format_version"]
-        if version != FORMAT_VERSION:
-            raise StoreError(
-                f"format_version of {store} is {version}; this version of aft_jax reads "
-                f"{FORMAT_VERSION}. Upgrade aft_jax, or extract the features again."
-            )
-        return Manifest(**fields | {"shape": tuple(fields["shape"])})
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        if version == FORMAT_VERSION:
+            _check_types(fields)
+            return Manifest(**fields | {"shape": tuple(fields["shape"])})
+    except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{path} is not a manifest: {error}. Extract the features again."
+            f"{path} is not a manifest: {error}. Delete {store} and extract the features again."
         ) from error
+    raise StoreError(
+        f"format_version of {store} is {version}; this version of aft_jax reads "
+        f"{FORMAT_VERSION}. Upgrade aft_jax, or extract the features again."
+    )
+
+
+def _check_types(fields: Mapping[str, Any]) -> None:
+    for field in dataclasses.fields(Manifest):
+        value = fields[field.name]
+        if field.name == "shape":
+            fits = type(value) is list and [type(size) for size in value] == [int, int]
+        elif field.name == "files_sha256":
+            fits = type(value) is dict and all(type(digest) is str for digest in value.values())
+        else:
+            fits = type(value) is field.type
+        if not fits:
+            raise TypeError(f"{field.name} is of type {field.type}, got {value!r}")
 
 
 def require(store: pathlib.Path, manifest: Manifest, expected: Mapping[str, Any]) -> None:

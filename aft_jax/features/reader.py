@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorstore as ts
 
+from aft_jax.data import ids_digest
 from aft_jax.errors import StoreError
 from aft_jax.features.manifest import Manifest, read_manifest, require
 from aft_jax.features.writer import file_hashes
@@ -27,7 +28,7 @@ class FeatureStore(NamedTuple):
 
 
 def open_store(store: pathlib.Path, expected: Mapping[str, Any]) -> FeatureStore:
-    """Opens a store after checking its manifest and the hashes of its files.
+    """Opens a store after checking its manifest, the hashes of its files and what they hold.
 
     Args:
         store: the store's directory.
@@ -41,6 +42,23 @@ def open_store(store: pathlib.Path, expected: Mapping[str, Any]) -> FeatureStore
     """
     manifest = read_manifest(store)
     require(store, manifest, expected)
+    _check_files(store, manifest)
+    try:
+        path = {"driver": "file", "path": str(store / "features")}
+        array: Any = ts.open({"driver": "zarr3", "kvstore": path}).result()
+        ids = np.array((store / "ids.txt").read_bytes().decode().split("\n")[:-1])
+        _check_content(store, manifest, array, ids)
+        return FeatureStore(manifest, ids, np.asarray(array.read().result()))
+    except StoreError:
+        raise
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"a store holds ids.txt and a zarr array; those of {store} cannot be read: {error}. "
+            "The store is damaged: delete it and extract again."
+        ) from error
+
+
+def _check_files(store: pathlib.Path, manifest: Manifest) -> None:
     hashes = file_hashes(store)
     for name in sorted(set(manifest.files_sha256) | set(hashes)):
         recorded, found = manifest.files_sha256.get(name), hashes.get(name)
@@ -49,10 +67,28 @@ def open_store(store: pathlib.Path, expected: Mapping[str, Any]) -> FeatureStore
                 f"files of a store have the hashes in its manifest; {store / name} has {found}, "
                 f"the manifest says {recorded}. The store is damaged: delete it and extract again."
             )
-    path = {"driver": "file", "path": str(store / "features")}
-    array: Any = ts.open({"driver": "zarr3", "kvstore": path}).result()
-    ids = np.array((store / "ids.txt").read_text().split("\n")[:-1])
-    return FeatureStore(manifest, ids, np.asarray(array.read().result()))
+
+
+def _check_content(
+    store: pathlib.Path, manifest: Manifest, array: ts.TensorStore, ids: np.ndarray
+) -> None:
+    pairs = {
+        "dtype": (manifest.dtype, array.dtype.name),
+        "shape": (manifest.shape, tuple(array.shape)),
+        "shape[0]": (manifest.shape[0], len(ids)),
+        "dataset_rows": (manifest.dataset_rows, len(ids)),
+        "dataset_ids_sha256": (manifest.dataset_ids_sha256, ids_digest(ids)),
+    }
+    wrong = [
+        f"{field}: the manifest says {said!r}, the files have {found!r}"
+        for field, (said, found) in pairs.items()
+        if said != found
+    ]
+    if wrong:
+        raise StoreError(
+            f"a manifest describes the files beside it; that of {store} does not. "
+            f"{'; '.join(wrong)}. The store is damaged: delete it and extract again."
+        )
 
 
 def join(store: FeatureStore, ids: np.ndarray) -> np.ndarray:

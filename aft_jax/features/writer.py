@@ -3,18 +3,22 @@
 <store>/manifest.json    written last
 <store>/ids.txt          example ids, one a line, in row order
 <store>/features/        zarr 3 array [n, t] in sharded chunks with checksums
+
+All of it is written to <store>.partial and renamed at the end: an extraction that was interrupted
+starts over.
 """
 
 import dataclasses
 import json
 import pathlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorstore as ts
 
+from aft_jax.data import ids_digest
 from aft_jax.errors import StoreError
 from aft_jax.features.manifest import FORMAT_VERSION, MANIFEST, Manifest
 from aft_jax.files import sha256_of
@@ -34,18 +38,22 @@ def write_store(
 
     Args:
         store: the store's directory; must not exist.
-        ids: [n] example ids.
-        batches: consecutive [m, t] float32 features, n rows in all.
+        ids: [n] example ids, unique and without line breaks.
+        batches: consecutive [m, t] features of any float dtype, n rows in all; stored as float32.
         width: t.
-        **described: manifest fields about the teacher and the data set.
+        **described: manifest fields about the teacher and the data set. The row count and the
+            digest of the ids follow from `ids`; where given too, they agree.
 
     Returns:
         The manifest.
 
     Raises:
-        StoreError: the store exists, the batches do not add up to n rows, or a feature is not
-            finite.
+        StoreError: the store exists, the ids are none, repeated, broken over lines or not those
+            described, the batches do not add up to n rows, or a feature is not finite in float32.
     """
+    check_ids(ids)
+    from_ids = {"dataset_rows": len(ids), "dataset_ids_sha256": ids_digest(ids)}
+    require_fields(store, described, from_ids)
     if store.exists():
         raise StoreError(f"a store is written once; {store} exists. Delete it to extract again.")
     partial = store.with_name(store.name + ".partial")

@@ -46,7 +46,7 @@ def gather_rows(rows: jax.Array, axis_name: AxisName) -> jax.Array:
     return jax.sharding.reshard(rows, NamedSharding(mesh, PartitionSpec(*[None] * rows.ndim)))
 
 
-def row_sharded(rows: jax.Array) -> jax.Array:
+def whole_width(rows: jax.Array) -> jax.Array:
     """Undoes a sharding of the feature dimension under Explicit axes: products contract over it."""
     mesh = explicit_mesh(rows)
     if mesh is None:

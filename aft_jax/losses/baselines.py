@@ -34,10 +34,13 @@ def no_kernel_loss(
     Reference:
         The "no kernel" ablation of Qiu et al., ICML 2024, arXiv 2406.07337.
     """
+    if mask is None:
+        mask = jnp.ones_like(student_features[:, 0])
+    # Padding may hold NaN: zeroed before the product, it reaches no gradient.
+    student_features = jnp.where(mask[:, None] > 0, student_features, 0)
+    teacher_features = jnp.where(mask[:, None] > 0, teacher_features, 0)
     predicted = jnp.matmul(teacher_features, weight, precision=jax.lax.Precision.HIGHEST)
     difference = student_features - (predicted + bias[None])
-    if mask is None:
-        mask = jnp.ones_like(difference[:, 0])
     count = jnp.maximum(batch_sum(jnp.sum(mask), axis_name), 1)
     difference = jnp.where(mask[:, None] > 0, difference, 0)
     mean = batch_sum(jnp.sum(difference, axis=0), axis_name) / count

@@ -17,7 +17,7 @@ from aft_jax.losses.axis import (
     batch_sum,
     explicit_mesh,
     gather_rows,
-    row_sharded,
+    whole_width,
 )
 from aft_jax.types import Array, Float
 
@@ -113,7 +113,7 @@ def _product(rows: jax.Array, everyone: jax.Array) -> jax.Array:
 
 
 def _gram_forward(rows, axis_name):
-    rows = row_sharded(rows)
+    rows = whole_width(rows)
     everyone = gather_rows(rows, axis_name)
     return _product(rows, everyone), (rows, everyone)
 

@@ -86,7 +86,7 @@ def no_kernel() -> Regularizer:
             params["bias"],
             student_features.astype(dtype),
             jnp.concatenate(teachers, axis=1),
-            mask=mask,
+            mask=None if mask is None else mask.astype(dtype),
         )
         return loss, {"regularizer": _batch_mean(loss, student_features, mask)}
 
@@ -123,5 +123,6 @@ def make_regularizer(name: str, **options: Any) -> Regularizer:
 
 def _batch_mean(loss: Array, features: Array, mask: Array | None) -> tuple[Array, Array]:
     """A per-batch number as a (sum, count) state, weighted by the rows it stands for."""
-    rows = jnp.asarray(features.shape[0], loss.dtype) if mask is None else jnp.sum(mask)
+    kept = jnp.ones_like(features[:, 0]) if mask is None else mask
+    rows = jnp.sum(kept.astype(loss.dtype))
     return loss * rows, rows

@@ -63,11 +63,18 @@ def checked_inputs(
         for name, teacher in zip(named_teachers, teacher_arrays, strict=True)
     ]
     dtype = _compute_dtype([student_array, *teacher_arrays, *scale_arrays])
+    features = [array.astype(dtype) for array in (student_array, *teacher_arrays)]
+    if mask is None:
+        kept = jnp.ones_like(student_array[:, 0], dtype)
+    else:
+        # Padding may hold NaN. Zeroed before anything is computed, it reaches no gradient.
+        kept = _mask_array(mask, student_array).astype(dtype)
+        features = [jnp.where(kept[:, None] > 0, array, 0) for array in features]
     return LossInputs(
-        student=student_array.astype(dtype),
-        teachers=[teacher.astype(dtype) for teacher in teacher_arrays],
+        student=features[0],
+        teachers=features[1:],
         scales=[None if scale is None else scale.astype(dtype) for scale in scale_arrays],
-        mask=_mask_array(mask, student_array).astype(dtype),
+        mask=kept,
     )
 
 
@@ -149,8 +156,6 @@ def _scale_array(name: str, value: Any, width: int) -> jax.Array | None:
 
 
 def _mask_array(mask: Any, student: jax.Array) -> jax.Array:
-    if mask is None:
-        return jnp.ones_like(student[:, 0])
     array = jnp.asarray(mask)
     if array.shape != student.shape[:1]:
         raise ValueError(

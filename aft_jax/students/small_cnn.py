@@ -1,6 +1,7 @@
 """A small convolutional network for small images: the demo's student, and, wider, its teacher."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -31,6 +32,44 @@ class SmallCnn(nn.Module):
         x = images.astype(jnp.float32)
         for width, stride in zip(self.widths, self.strides, strict=True):
             x = nn.Conv(width, (3, 3), strides=stride, use_bias=False)(x)
-            x = nn.relu(nn.GroupNorm(num_groups=max(1, min(8, width // 4)))(x))
+            x = nn.relu(nn.GroupNorm(num_groups=_groups(width))(x))
         features = jnp.mean(x, axis=(1, 2))
         return StudentOutput(nn.Dense(self.num_classes, name="head")(features), features)
+
+
+def small_cnn(num_classes: int, widths: Any, strides: Any) -> SmallCnn:
+    """The module, its options checked.
+
+    Args:
+        num_classes: k, the head's outputs.
+        widths: channels of each convolution.
+        strides: of each convolution.
+
+    Returns:
+        The module.
+
+    Raises:
+        ValueError: the options are not two lists of positive integers of the same length.
+    """
+    for name, values in {"widths": widths, "strides": strides}.items():
+        if not isinstance(values, list | tuple) or not values:
+            raise ValueError(f"{name} is a list with a number for each convolution; got {values!r}")
+        if not all(type(value) is int and value > 0 for value in values):
+            raise ValueError(f"{name} are positive integers; got {values!r}")
+    if len(widths) != len(strides):
+        raise ValueError(
+            "widths and strides have one number for each convolution; got "
+            f"widths {widths!r} and strides {strides!r}"
+        )
+    for width in widths:
+        if width % _groups(width):
+            raise ValueError(
+                f"a width is a multiple of its groups in group norm; got {width} for "
+                f"{_groups(width)} groups. Multiples of 8 always fit"
+            )
+    return SmallCnn(num_classes, tuple(widths), tuple(strides))
+
+
+def _groups(width: int) -> int:
+    """Of a group norm over that many channels: at most 8, of at least 4 channels."""
+    return max(1, min(8, width // 4))

@@ -11,11 +11,11 @@ import flax.linen as nn
 import jax
 
 from aft_jax.errors import ConfigError
-from aft_jax.students.small_cnn import SmallCnn
+from aft_jax.students.small_cnn import small_cnn
 from aft_jax.types import PyTree, Student, StudentOutput
 
-STUDENTS: Mapping[str, Callable[..., nn.Module]] = {"small_cnn": SmallCnn}
-"""Architecture name -> linen module class taking `num_classes` and its options."""
+STUDENTS: Mapping[str, Callable[..., nn.Module]] = {"small_cnn": small_cnn}
+"""Architecture name -> function of `num_classes` and its options, giving the linen module."""
 
 
 def make_student(name: str, num_classes: int, options: Mapping[str, Any]) -> Student:
@@ -30,13 +30,13 @@ def make_student(name: str, num_classes: int, options: Mapping[str, Any]) -> Stu
         The student.
 
     Raises:
-        ConfigError: the name is unknown or the options do not fit the architecture.
+        ConfigError: the name is unknown, or the options do not fit the architecture or each other.
     """
     if name not in STUDENTS:
         raise ConfigError(f"config.student.name is one of {', '.join(STUDENTS)}; got {name!r}.")
     try:
         module = STUDENTS[name](num_classes=num_classes, **options)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"config.student.options do not fit {name}: {error}.") from error
     return from_linen(module)
 

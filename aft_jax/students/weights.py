@@ -7,10 +7,13 @@ student/model.safetensors    one tensor a variable, named by its path: "params/C
 import hashlib
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 from flax import traverse_util
+from safetensors import deserialize
 from safetensors import numpy as safetensors
 
 from aft_jax.errors import UsageError
@@ -18,7 +21,26 @@ from aft_jax.files import write_whole
 from aft_jax.types import PyTree
 
 HEAD = "head"
-"""Name of the classifier in every student: what is replaced when the classes change."""
+"""Top-level module of every student that classifies: what is replaced when the classes change."""
+
+_DESCRIPTION = {"name": str, "num_classes": int, "options": dict, "sha256": str}
+
+_DTYPES = {
+    "BOOL": np.bool_,
+    "U8": np.uint8,
+    "I8": np.int8,
+    "U16": np.uint16,
+    "I16": np.int16,
+    "U32": np.uint32,
+    "I32": np.int32,
+    "U64": np.uint64,
+    "I64": np.int64,
+    "BF16": ml_dtypes.bfloat16,
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+}
+"""safetensors' names. Its NumPy reader lacks bfloat16, its Flax reader narrows 64 bits to 32."""
 
 
 class SavedStudent(NamedTuple):
@@ -54,7 +76,8 @@ def save_student(
     directory = run / "student"
     directory.mkdir(parents=True, exist_ok=True)
     flat = traverse_util.flatten_dict(variables, sep="/")
-    weights = safetensors.save({path: np.ascontiguousarray(leaf) for path, leaf in flat.items()})
+    arrays = {path: np.asarray(leaf, order="C") for path, leaf in flat.items()}
+    weights = safetensors.save(arrays)
     write_whole(directory / "model.safetensors", weights)
     description = {
         "name": name,
@@ -75,10 +98,16 @@ def load_student(run: pathlib.Path) -> SavedStudent:
         The student.
 
     Raises:
-        UsageError: there is none, or the weights are not those the description was written for.
+        UsageError: there is none, its description is damaged, or the weights are missing or not
+            those the description was written for.
     """
     description = read_description(run)
     path = run / "student" / "model.safetensors"
+    if not path.is_file():
+        raise UsageError(
+            f"a saved student has its weights beside its description; {path} is missing. "
+            "Copy the whole student/ folder, or train again."
+        )
     weights = path.read_bytes()
     sha256 = hashlib.sha256(weights).hexdigest()
     if sha256 != description["sha256"]:
@@ -86,7 +115,7 @@ def load_student(run: pathlib.Path) -> SavedStudent:
             f"{path} has the hash recorded beside it; expected {description['sha256']}, "
             f"found {sha256}. The file is damaged or was replaced: train again."
         )
-    variables = traverse_util.unflatten_dict(safetensors.load(weights), sep="/")
+    variables = traverse_util.unflatten_dict(_arrays(weights), sep="/")
     return SavedStudent(variables=variables, **description)
 
 
@@ -100,7 +129,7 @@ def read_description(run: pathlib.Path) -> dict[str, Any]:
         The fields of `SavedStudent` but for the variables.
 
     Raises:
-        UsageError: the run has no student.
+        UsageError: the run has no student, or its description is damaged.
     """
     path = run / "student" / "student.json"
     if not path.exists():
@@ -108,24 +137,48 @@ def read_description(run: pathlib.Path) -> dict[str, Any]:
             f"a finished run has a student/ folder; {run} has none. "
             "Run `aft-jax train` with that --workdir to its end first."
         )
-    return json.loads(path.read_text())
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        found = {key: type(value) for key, value in description.items()}
+    except (ValueError, AttributeError) as error:
+        raise UsageError(f"{path} is not a student's description: {error}. Train again.") from error
+    if found != _DESCRIPTION:
+        expected, arrived = (
+            ", ".join(f"{key} ({kind.__name__})" for key, kind in kinds.items()) or "nothing"
+            for kinds in (_DESCRIPTION, found)
+        )
+        raise UsageError(f"{path} holds exactly {expected}; found {arrived}. Train again.")
+    return description
 
 
-def with_pretrained_body(variables: PyTree, saved: SavedStudent) -> PyTree:
+def with_pretrained_body(
+    variables: PyTree, saved: SavedStudent, name: str, options: Mapping[str, Any]
+) -> PyTree:
     """`variables` with every weight but the classifier head's taken from a saved student.
 
     Args:
         variables: freshly initialised weights.
         saved: the pre-trained student.
+        name: architecture that `variables` belong to.
+        options: its keyword arguments.
 
     Returns:
         The weights to start from.
 
     Raises:
-        UsageError: the two bodies differ in names or shapes.
+        UsageError: the two students differ in architecture or options, or the two bodies in names
+            or shapes.
     """
+    # As saved: JSON knows no tuples.
+    options = json.loads(json.dumps(dict(options)))
+    if (name, options) != (saved.name, saved.options):
+        raise UsageError(
+            "the pre-trained student has the architecture and options of this one; this one is "
+            f"{name} with options {options}, config.student.init_from was saved as {saved.name} "
+            f"with options {saved.options}. Change config.student to match, or pre-train again."
+        )
     fresh: dict[str, Any] = traverse_util.flatten_dict(variables, sep="/")
-    body = {path: leaf for path, leaf in fresh.items() if f"/{HEAD}/" not in path}
+    body = {path: leaf for path, leaf in fresh.items() if not path.startswith(f"params/{HEAD}/")}
     stored: dict[str, Any] = traverse_util.flatten_dict(saved.variables, sep="/")
     wrong = [path for path in body if path not in stored or stored[path].shape != body[path].shape]
     extra = [path for path in stored if path not in fresh]
@@ -136,3 +189,10 @@ def with_pretrained_body(variables: PyTree, saved: SavedStudent) -> PyTree:
             f"It was saved as {saved.name} with options {saved.options}."
         )
     return traverse_util.unflatten_dict(fresh | {path: stored[path] for path in body}, sep="/")
+
+
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    return {
+        path: np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+        for path, tensor in deserialize(content)
+    }

@@ -6,19 +6,26 @@ from typing import NamedTuple
 
 from aft_jax.config import TeacherConfig
 from aft_jax.errors import ConfigError
-from aft_jax.teachers.flax_teacher import flax_identity, flax_teacher
+from aft_jax.teachers.flax_teacher import POOLINGS, flax_identity, flax_teacher
 from aft_jax.teachers.teacher import Teacher as Teacher
 from aft_jax.teachers.teacher import TeacherIdentity as TeacherIdentity
 
 
 class Family(NamedTuple):
-    """A teacher family: how to load one of its models, and how to name it without loading it."""
+    """A teacher family: how to load one of its models, and how to name it without loading it.
+
+    Attributes:
+        load: config -> the teacher.
+        identify: config -> what its features depend on; the source is on this machine.
+        poolings: the features that its teachers offer.
+    """
 
     load: Callable[[TeacherConfig], Teacher]
     identify: Callable[[TeacherConfig], TeacherIdentity]
+    poolings: tuple[str, ...]
 
 
-TEACHERS: Mapping[str, Family] = {"flax": Family(flax_teacher, flax_identity)}
+TEACHERS: Mapping[str, Family] = {"flax": Family(flax_teacher, flax_identity, POOLINGS)}
 
 
 def make_teacher(config: TeacherConfig) -> Teacher:
@@ -31,7 +38,8 @@ def make_teacher(config: TeacherConfig) -> Teacher:
         The teacher.
 
     Raises:
-        ConfigError: the family is unknown.
+        ConfigError: the family is unknown, or it has no such pooling.
+        UsageError: the source is damaged or has no model.
     """
     return _family(config).load(config)
 
@@ -46,7 +54,8 @@ def identify_teacher(config: TeacherConfig) -> TeacherIdentity | None:
         The identity, or None where the source is not on this machine.
 
     Raises:
-        ConfigError: the family is unknown.
+        ConfigError: the family is unknown, or it has no such pooling.
+        UsageError: the source is damaged or has no model.
     """
     family = _family(config)
     return family.identify(config) if pathlib.Path(config.source).exists() else None
@@ -57,4 +66,10 @@ def _family(config: TeacherConfig) -> Family:
         raise ConfigError(
             f"config.teachers.*.kind is one of {', '.join(TEACHERS)}; got {config.kind!r}."
         )
-    return TEACHERS[config.kind]
+    family = TEACHERS[config.kind]
+    if config.pooling not in family.poolings:
+        raise ConfigError(
+            f"config.teachers.*.pooling of a {config.kind} teacher is one of "
+            f"{', '.join(family.poolings)}; got {config.pooling!r}."
+        )
+    return family

@@ -1,12 +1,12 @@
 """One of our own trained students as teacher, under jit."""
 
+import json
 import pathlib
 
 import jax
 import numpy as np
 
 from aft_jax.config import TeacherConfig
-from aft_jax.errors import ConfigError
 from aft_jax.students import load_student, make_student, parameter_count, read_description
 from aft_jax.teachers.teacher import Teacher, TeacherIdentity
 
@@ -24,8 +24,7 @@ def flax_teacher(config: TeacherConfig) -> Teacher:
         The teacher; its features are float32.
 
     Raises:
-        ConfigError: the pooling is unknown.
-        UsageError: the run has no student.
+        UsageError: the run has no student, or a damaged one.
     """
     saved = load_student(pathlib.Path(config.source))
     student = make_student(saved.name, saved.num_classes, saved.options)
@@ -52,16 +51,13 @@ def flax_identity(config: TeacherConfig) -> TeacherIdentity:
         The identity.
 
     Raises:
-        ConfigError: the pooling is unknown.
-        UsageError: the run has no student.
+        UsageError: the run has no student, or a damaged one.
     """
-    if config.pooling not in POOLINGS:
-        raise ConfigError(
-            f"pooling of a flax teacher is one of {', '.join(POOLINGS)}; got {config.pooling!r}."
-        )
     description = read_description(pathlib.Path(config.source))
+    # Strides leave no trace in the weights, but other strides give other features.
+    options = json.dumps(description["options"], sort_keys=True)
     return TeacherIdentity(
-        id=f"flax/{description['name']}",
+        id=f"flax/{description['name']} {options}",
         revision="",
         weights_sha256=description["sha256"],
         preprocessing="as the data source gives them",

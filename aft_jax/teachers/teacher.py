@@ -10,7 +10,7 @@ class TeacherIdentity(NamedTuple):
     """Everything that decides a teacher's features; two equal identities give equal features.
 
     Attributes:
-        id: model id.
+        id: model id, with the options that decide its function but not its weights.
         revision: of the model's weights at their source; "" where there is none.
         weights_sha256: hash of the weights.
         preprocessing: what is done to an example before the model sees it.

@@ -32,8 +32,7 @@ def evaluate_on(experiment: Experiment, variables: PyTree, dataset: Dataset) -> 
         experiment.eval_step(variables, eval_batch(experiment, dataset, *padded))
         for padded in evaluation_batches(len(dataset), experiment.config.batch_size)
     ]
-    values = metrics.mean(jax.device_get(states))
-    return {"loss": values["loss"], "accuracy": values["accuracy"]}
+    return metrics.mean(jax.device_get(states))
 
 
 def evaluate(workdir: pathlib.Path, split: str = "test") -> dict[str, float]:

@@ -131,7 +131,9 @@ def teacher_features(config: Config, dataset: Dataset, split: str) -> dict[str, 
     joined = {}
     for name, teacher in config.teachers.items():
         identity = identify_teacher(teacher)
-        expected = describe(dataset) | (describe_teacher(identity) if identity else {})
+        expected = describe(dataset) | {"pooling": teacher.pooling}
+        if identity:
+            expected |= describe_teacher(identity)
         joined[name] = join(open_store(store_path(config, name, split), expected), dataset.ids)
     return joined
 
@@ -142,7 +144,10 @@ def initial_state(experiment: Experiment, seed: int) -> TrainState:
     state = experiment.new_state(jax.device_put(jax.random.key(seed), sharding))
     if experiment.pretrained is None:
         return state
-    variables = with_pretrained_body(jax.device_get(state.variables), experiment.pretrained)
+    student = experiment.config.student
+    variables = with_pretrained_body(
+        jax.device_get(state.variables), experiment.pretrained, student.name, student.options
+    )
     return state._replace(variables=jax.device_put(variables, sharding))
 
 

@@ -20,7 +20,7 @@ def mean(states: Iterable[HostMetrics]) -> dict[str, float]:
         states: one per batch, on the host; all with the same names.
 
     Returns:
-        Name -> sum of sums / sum of counts, in float64.
+        Name -> sum of sums / sum of counts, in float64; 0 where nothing was counted.
     """
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
@@ -28,7 +28,7 @@ def mean(states: Iterable[HostMetrics]) -> dict[str, float]:
         for name, (total, count) in state.items():
             sums[name] = sums.get(name, 0.0) + float(total)
             counts[name] = counts.get(name, 0.0) + float(count)
-    return {name: sums[name] / max(counts[name], 1.0) for name in sums}
+    return {name: sums[name] / counts[name] if counts[name] else 0.0 for name in sums}
 
 
 class MetricsWriter:

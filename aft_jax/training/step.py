@@ -112,7 +112,7 @@ def compile_eval_step(student: Student, mesh: Mesh) -> EvalStep:
     def eval_step(variables, batch):
         output, _ = student.apply(variables, batch.inputs, False, {})
         metrics = task_metrics(output.logits, batch)
-        return metrics | {"loss": metrics["task_loss"]}
+        return {"loss": metrics["task_loss"], "accuracy": metrics["accuracy"]}
 
     everywhere, rows = replicated(mesh), row_sharded(mesh)
     return jax.jit(eval_step, in_shardings=(everywhere, rows), out_shardings=everywhere)

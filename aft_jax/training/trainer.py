@@ -81,7 +81,7 @@ def fit(
             run = _Run(experiment, config, checkpoints, writer)
             for step in range(first, config.steps):
                 state = run.step(state, step)
-                run.look(state, step + 1)
+                run.after_step(state, step + 1)
                 bar.update()
     return _finish(experiment, config, directory, state, time.monotonic() - began)
 
@@ -138,7 +138,7 @@ class _Run:
         self.unread.append(values)
         return state
 
-    def look(self, state: TrainState, done: int) -> None:
+    def after_step(self, state: TrainState, done: int) -> None:
         """Reads metrics, evaluates and saves, where `done` steps call for it."""
         config = self.config
         last = done == config.steps

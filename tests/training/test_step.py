@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from aft_jax import aft_loss
+from aft_jax.data import RowOrder
 from aft_jax.errors import ConfigError
 from aft_jax.training import build
 from aft_jax.training.experiment import initial_state, train_batch
 from aft_jax.training.step import objective
-from aft_jax.training.trainer import RowOrder
 
 
 def run_steps(config, steps):
