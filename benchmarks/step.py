@@ -1,10 +1,10 @@
-"""What AFT adds to a training step of the demo's student: the loss and the join of the stored features.
+"""What AFT adds to a step of the demo's student: the loss and the join of the stored features.
 
     python benchmarks/step.py
 
-Both methods take whole steps of the trainer (rows gathered on the host, features joined, update), in turns,
-on the splits and batch size of `configs/digits.py`. Goal: at most 1.25 times plain fine-tuning. Run the demo's
-first three commands before: teacher, pre-training, extraction.
+Both methods take whole steps of the trainer (rows gathered on the host, features joined, update) in
+turns, on the splits and batch size of `configs/digits.py`. Goal: at most 1.25 times plain
+fine-tuning. Needs the demo's first three commands: teacher, pre-training, extraction.
 """
 
 import dataclasses
@@ -41,6 +41,7 @@ class Runner:
         self.done = 0
 
     def seconds_per_step(self) -> float:
+        metrics = None
         began = time.perf_counter()
         for step in range(self.done, self.done + STEPS):
             batch = train_batch(self.experiment, self.order.batch(step))

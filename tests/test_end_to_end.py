@@ -89,7 +89,7 @@ def test_a_finished_comparison_is_not_run_again(demo, monkeypatch, capsys):
 
 
 def test_an_interrupted_comparison_resumes(demo, monkeypatch, tmp_path):
-    """With one trial unfinished, the comparison trains that one again and comes to the same numbers."""
+    """With one trial unfinished, that one is trained again, and the numbers are the same."""
     monkeypatch.chdir(demo)
     directory = demo / "runs/digits/compare"
     before = records.load(directory)

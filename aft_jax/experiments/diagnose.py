@@ -41,7 +41,7 @@ def diagnose(
         arrays[f"kernel/{method}"] = _kernel(features)
     transfers = [m for m, experiment in experiments.items() if experiment.features]
     if transfers:
-        # One set of gates fits in a picture: those of "aft", else of the first method with teachers.
+        # A picture shows one set of gates: those of "aft", else of the first with teachers.
         shown = "aft" if "aft" in transfers else transfers[0]
         arrays |= _teacher_arrays(experiments[shown], directories[shown], rows)
     np.savez(workdir / FILE_NAME, **arrays)
