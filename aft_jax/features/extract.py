@@ -9,7 +9,7 @@ from tqdm import tqdm
 from aft_jax.config import Config
 from aft_jax.data import Dataset, load_split
 from aft_jax.features.manifest import Manifest, describe, describe_teacher, read_manifest, require
-from aft_jax.features.writer import write_store
+from aft_jax.features.writer import check_ids, write_store
 from aft_jax.progress import progress_bar
 from aft_jax.teachers import Teacher, make_teacher
 
@@ -36,8 +36,8 @@ def extract(config: Config) -> list[pathlib.Path]:
 
     Raises:
         ConfigError: a teacher, source or split is unknown.
-        StoreError: an existing store belongs to another teacher or other data, or features are not
-            finite.
+        StoreError: an existing store belongs to another teacher or other data, a split is empty or
+            its ids repeat, or features are not finite.
     """
     stores = []
     for name, teacher_config in config.teachers.items():
@@ -56,6 +56,7 @@ def _extract_split(teacher: Teacher, dataset: Dataset, store: pathlib.Path) -> M
         manifest = read_manifest(store)
         require(store, manifest, described)
         return manifest
+    check_ids(dataset.ids)
     width = next(_batches(teacher, dataset.inputs[:1], None)).shape[1]
     with progress_bar(len(dataset), f"extract {store}", "row") as progress:
         return write_store(

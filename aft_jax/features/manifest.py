@@ -120,7 +120,8 @@ def _check_types(fields: Mapping[str, Any]) -> None:
         else:
             fits = type(value) is field.type
         if not fits:
-            raise TypeError(f"{field.name} is of type {field.type}, got {value!r}")
+            kind = field.type.__name__ if isinstance(field.type, type) else field.type
+            raise TypeError(f"{field.name} is of type {kind}, got {value!r}")
 
 
 def require(store: pathlib.Path, manifest: Manifest, expected: Mapping[str, Any]) -> None:

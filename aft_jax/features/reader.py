@@ -42,23 +42,13 @@ def open_store(store: pathlib.Path, expected: Mapping[str, Any]) -> FeatureStore
     """
     manifest = read_manifest(store)
     require(store, manifest, expected)
-    _check_files(store, manifest)
-    try:
-        path = {"driver": "file", "path": str(store / "features")}
-        array: Any = ts.open({"driver": "zarr3", "kvstore": path}).result()
-        ids = np.array((store / "ids.txt").read_bytes().decode().split("\n")[:-1])
-        _check_content(store, manifest, array, ids)
-        return FeatureStore(manifest, ids, np.asarray(array.read().result()))
-    except StoreError:
-        raise
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"a store holds ids.txt and a zarr array; those of {store} cannot be read: {error}. "
-            "The store is damaged: delete it and extract again."
-        ) from error
+    _check_hashes(store, manifest)
+    ids, features = _read_files(store)
+    _check_content(store, manifest, ids, features)
+    return FeatureStore(manifest, ids, features)
 
 
-def _check_files(store: pathlib.Path, manifest: Manifest) -> None:
+def _check_hashes(store: pathlib.Path, manifest: Manifest) -> None:
     hashes = file_hashes(store)
     for name in sorted(set(manifest.files_sha256) | set(hashes)):
         recorded, found = manifest.files_sha256.get(name), hashes.get(name)
@@ -69,19 +59,32 @@ def _check_files(store: pathlib.Path, manifest: Manifest) -> None:
             )
 
 
+def _read_files(store: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    kvstore = {"driver": "file", "path": str(store / "features")}
+    try:
+        array: Any = ts.open({"driver": "zarr3", "kvstore": kvstore}).result()
+        ids = (store / "ids.txt").read_bytes().decode().split("\n")[:-1]
+        return np.array(ids, str), np.asarray(array.read().result())
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"a store holds ids.txt and a zarr array; those of {store} cannot be read: {error}. "
+            "The store is damaged: delete it and extract again."
+        ) from error
+
+
 def _check_content(
-    store: pathlib.Path, manifest: Manifest, array: ts.TensorStore, ids: np.ndarray
+    store: pathlib.Path, manifest: Manifest, ids: np.ndarray, features: np.ndarray
 ) -> None:
-    pairs = {
-        "dtype": (manifest.dtype, array.dtype.name),
-        "shape": (manifest.shape, tuple(array.shape)),
-        "shape[0]": (manifest.shape[0], len(ids)),
-        "dataset_rows": (manifest.dataset_rows, len(ids)),
-        "dataset_ids_sha256": (manifest.dataset_ids_sha256, ids_digest(ids)),
-    }
+    pairs = [
+        ("dtype", manifest.dtype, features.dtype.name),
+        ("shape", manifest.shape, features.shape),
+        ("shape[0]", manifest.shape[0], len(ids)),
+        ("dataset_rows", manifest.dataset_rows, len(ids)),
+        ("dataset_ids_sha256", manifest.dataset_ids_sha256, ids_digest(ids)),
+    ]
     wrong = [
         f"{field}: the manifest says {said!r}, the files have {found!r}"
-        for field, (said, found) in pairs.items()
+        for field, said, found in pairs
         if said != found
     ]
     if wrong:

@@ -169,14 +169,7 @@ def with_pretrained_body(
         UsageError: the two students differ in architecture or options, or the two bodies in names
             or shapes.
     """
-    # As saved: JSON knows no tuples.
-    options = json.loads(json.dumps(dict(options)))
-    if (name, options) != (saved.name, saved.options):
-        raise UsageError(
-            "the pre-trained student has the architecture and options of this one; this one is "
-            f"{name} with options {options}, config.student.init_from was saved as {saved.name} "
-            f"with options {saved.options}. Change config.student to match, or pre-train again."
-        )
+    _check_architecture(saved, name, options)
     fresh: dict[str, Any] = traverse_util.flatten_dict(variables, sep="/")
     body = {path: leaf for path, leaf in fresh.items() if not path.startswith(f"params/{HEAD}/")}
     stored: dict[str, Any] = traverse_util.flatten_dict(saved.variables, sep="/")
@@ -189,6 +182,17 @@ def with_pretrained_body(
             f"It was saved as {saved.name} with options {saved.options}."
         )
     return traverse_util.unflatten_dict(fresh | {path: stored[path] for path in body}, sep="/")
+
+
+def _check_architecture(saved: SavedStudent, name: str, options: Mapping[str, Any]) -> None:
+    """Shapes do not tell it all: strides, for one, leave no trace in them."""
+    as_saved = json.loads(json.dumps(dict(options)))  # JSON knows no tuples
+    if (name, as_saved) != (saved.name, saved.options):
+        raise UsageError(
+            "the pre-trained student has the architecture and options of this one; this one is "
+            f"{name} with options {as_saved}, config.student.init_from was saved as {saved.name} "
+            f"with options {saved.options}. Change config.student to match, or pre-train again."
+        )
 
 
 def _arrays(content: bytes) -> dict[str, np.ndarray]:

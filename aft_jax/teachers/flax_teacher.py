@@ -17,8 +17,8 @@ def flax_teacher(config: TeacherConfig) -> Teacher:
     """The student of a finished run, frozen.
 
     Args:
-        config: `source` is the run directory, `pooling` is "pooled": the features the student
-            itself pools.
+        config: `source` is the run directory, `pooling` one of `POOLINGS`: "pooled" are the
+            features the student itself pools.
 
     Returns:
         The teacher; its features are float32.

@@ -1,6 +1,9 @@
 """The `extract` verb's function: the stores the config names, once, and never another teacher's."""
 
 import dataclasses
+import importlib
+import json
+import shutil
 from typing import Any
 
 import jax
@@ -10,10 +13,15 @@ import pytest
 
 from aft_jax.config import resolve
 from aft_jax.data import load_split
+from aft_jax.data.dataset import take
 from aft_jax.errors import StoreError
 from aft_jax.features import describe, extract, join, open_store, read_manifest, store_path
 from aft_jax.students import make_student, save_student
+from aft_jax.training.experiment import teacher_features
 from configs import digits
+
+# The package names its function as the module: an import statement finds the function.
+extract_module = importlib.import_module("aft_jax.features.extract")
 
 OPTIONS = {"widths": (4,), "strides": (2,)}
 STUDENT = make_student("small_cnn", 10, OPTIONS)
@@ -82,6 +90,31 @@ def test_the_store_of_another_teacher_is_refused(extracted, tmp_path):
     ):
         extract(dataclasses.replace(config, teachers={"wide_cnn": other}))
     assert modification_times(stores) == before
+
+
+def test_another_pooling_is_refused_where_the_teacher_is_elsewhere(extracted, tmp_path):
+    config, _, stores = extracted
+    elsewhere = dataclasses.replace(config.teachers["wide_cnn"], source=str(tmp_path / "none"))
+    moved = dataclasses.replace(
+        config, features_dir=str(tmp_path), teachers={"wide_cnn": elsewhere}
+    )
+    dataset = load_split("digits", "train", "digit")
+    store = store_path(moved, "wide_cnn", "train")
+    shutil.copytree(stores[0], store)
+    assert teacher_features(moved, dataset, "train")["wide_cnn"].shape == (101, 4)
+    manifest = store / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"pooling": "cls"}))
+    with pytest.raises(StoreError, match="pooling: the store has 'cls', the run needs 'pooled'"):
+        teacher_features(moved, dataset, "train")
+
+
+def test_a_split_without_examples_is_refused(extracted, tmp_path, monkeypatch):
+    config, _, _ = extracted
+    full = load_split("digits", "train", "digit")
+    empty = take(full, np.zeros(0, int))
+    monkeypatch.setattr(extract_module, "load_split", lambda *_: empty)
+    with pytest.raises(StoreError, match="at least one example; the split is empty"):
+        extract(dataclasses.replace(config, features_dir=str(tmp_path)))
 
 
 def test_another_task_is_another_store(extracted):

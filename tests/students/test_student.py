@@ -185,11 +185,19 @@ def test_options_that_do_not_fit(options):
         make_student("small_cnn", 3, options)
 
 
-@pytest.mark.xfail(reason="noticed by zip inside the module, as a ValueError without the key")
-def test_options_that_contradict_each_other():
-    def build():
-        student = make_student("small_cnn", 3, {"widths": (4, 6), "strides": (1,)})
-        jax.eval_shape(student.init, jax.random.key(0), IMAGES[:1])
-
-    with pytest.raises(ConfigError, match=r"config\.student\.options .*strides"):
-        build()
+@pytest.mark.parametrize(
+    ("widths", "strides", "message"),
+    [
+        ((4, 6), (1,), r"got widths \(4, 6\) and strides \(1,\)"),
+        ((4, 6), (1, 2.0), r"strides are positive integers; got \(1, 2\.0\)"),
+        ((4, "6"), (1, 2), r"widths are positive integers; got \(4, '6'\)"),
+        ((4, 0), (1, 2), r"widths are positive integers; got \(4, 0\)"),
+        ((4, 6), (1, True), r"strides are positive integers; got \(1, True\)"),
+        (4, (1,), r"widths is a list .*; got 4"),
+        ((), (), r"widths is a list .*; got \(\)"),
+        ((4, 9), (1, 2), r"multiple of its groups in group norm; got 9 for 2 groups"),
+    ],
+)
+def test_options_that_contradict_each_other(widths, strides, message):
+    with pytest.raises(ConfigError, match=rf"config\.student\.options .*{message}"):
+        make_student("small_cnn", 3, {"widths": widths, "strides": strides})
