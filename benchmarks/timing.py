@@ -30,7 +30,7 @@ def describe_machine() -> str:
     return (
         f"{platform.machine()}, {os.cpu_count()} cores, load {load}; "
         f"{devices[0].device_kind} x {len(devices)}; Python {platform.python_version()}, "
-        f"jax {jax.__version__}, jaxlib {importlib.metadata.version("jaxlib")}"
+        f"jax {jax.__version__}, jaxlib {importlib.metadata.version('jaxlib')}"
     )
 
 
