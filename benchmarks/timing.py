@@ -1,5 +1,6 @@
 """Paired timings on a noisy machine: candidates take turns, and medians are compared."""
 
+import importlib.metadata
 import os
 import platform
 import statistics
@@ -8,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import importlib.metadata
 
 
 class Measured(NamedTuple):

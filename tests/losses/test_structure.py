@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from aft_jax import aft_loss
 
 
-def lowered(batch, student_width, teacher_widths, gradient=True, **options):
+def lowered(batch, student_width, teacher_widths, gradient=True, **options: Any):
     """StableHLO of the loss, or of its value and gradients with respect to scales and student."""
 
     def shape(*dims):
@@ -47,7 +48,7 @@ def test_linear_kernels_take_two_products_forward_and_two_backward():
     assert products(lowered(13, 5, [11], gradient=False)) == forward
     assert products(lowered(13, 5, [11])) == forward + backward
     # Their transposes are flags of the compiled products: no array is moved for them.
-    compiled = lowered(13, 5, [11]).compile().as_text()
+    compiled = str(lowered(13, 5, [11]).compile().as_text())
     assert not re.search(r"= f32\[\d+,\d+\]\S* (transpose|copy)\(", compiled)
 
 
@@ -59,7 +60,8 @@ def test_the_moment_form_takes_one_product_forward_and_one_backward():
 def test_every_product_is_asked_for_in_full_precision():
     # On a GPU or TPU the default would round the operands to tf32 or bfloat16.
     for batch in (13, 37):
-        for options in ({"kernel": "linear"}, {"kernel": "rbf"}, {"combine": "product"}):
+        cases: list[dict[str, Any]] = [{}, {"kernel": "rbf"}, {"combine": "product"}]
+        for options in cases:
             text = lowered(batch, 5, [7, 4], **options).as_text()
             precisions = re.findall(r"dot_general.*precision = \[(\w+), (\w+)\]", text)
             assert precisions
