@@ -140,7 +140,7 @@ def squares_by_moment(
     both = jnp.concatenate([student_rows, teacher_rows], axis=1)
     moment = batch_sum(kernels.second_moment(both), axis_name)
     sign = jnp.where(jnp.arange(both.shape[1]) < student.shape[1], 1, -1).astype(both.dtype)
-    # Not sign @ ... @ sign: a product at an accelerator's default precision would round the squares.
+    # Not sign @ ... @ sign: at its default precision an accelerator would round the squares.
     squares = jnp.sum(jnp.square(moment) * sign[:, None] * sign[None, :])
     return jnp.maximum(squares, 0)
 
