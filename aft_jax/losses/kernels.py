@@ -54,8 +54,8 @@ def centred_unit_rows(
 
     A centred row no longer than the rounding error of the centring (16 ulp of the row's largest
     entry before it) is taken for zero: its unit row is zero and so is its gradient. Rows are
-    brought to order one before they are squared, so that magnitudes of 1e-20 and 1e20 neither
-    vanish nor overflow.
+    brought to order one before they are squared, so that no magnitude under- or overflows on the
+    way; rows far shorter than 1e-8 still fade to zero, as the formula says.
 
     Args:
         features: [r, d] in the compute dtype.
@@ -172,9 +172,7 @@ def second_moment(rows: Float[Array, "r m"]) -> Float[Array, "m m"]:
     Returns:
         [m, m]; the caller adds up the devices.
     """
-    mesh = explicit_mesh(rows)
-    sharding = None if mesh is None else jax.sharding.NamedSharding(mesh, jax.P(None, None))
-    return jnp.matmul(rows.T, rows, precision=_PRECISION, out_sharding=sharding)
+    return cross_moment(rows, rows)
 
 
 def _second_moment_backward(rows, cotangent):
@@ -182,6 +180,21 @@ def _second_moment_backward(rows, cotangent):
 
 
 second_moment.defvjp(lambda rows: (second_moment(rows), rows), _second_moment_backward)
+
+
+def cross_moment(left: Float[Array, "r m"], right: Float[Array, "r n"]) -> Float[Array, "m n"]:
+    """X^T Y over this device's rows: one product, and one more for each gradient.
+
+    Args:
+        left: X [r, m].
+        right: Y [r, n].
+
+    Returns:
+        [m, n]; the caller adds up the devices.
+    """
+    mesh = explicit_mesh(left)
+    sharding = None if mesh is None else jax.sharding.NamedSharding(mesh, jax.P(None, None))
+    return jnp.matmul(left.T, right, precision=_PRECISION, out_sharding=sharding)
 
 
 def cosine_kernel(

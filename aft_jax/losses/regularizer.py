@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from aft_jax.losses.aft import aft_loss
 from aft_jax.losses.baselines import no_kernel_loss
 from aft_jax.losses.scales import init_dense_scales, init_scales
+from aft_jax.losses.validation import COMBINATIONS, KERNELS, check_choice
 from aft_jax.types import Array, FeatureSpec, Metrics, PyTree, Regularizer
 
 
@@ -42,11 +43,12 @@ def aft(kernel: str = "linear", combine: str = "concat", scales: str = "diagonal
         The regularizer; its params are {"scales": teacher name -> array}, or {} for uniform scales.
 
     Raises:
-        ValueError: `scales` is unknown.
+        ValueError: `kernel`, `combine` or `scales` is unknown.
     """
+    check_choice("kernel", kernel, KERNELS)
+    check_choice("combine", combine, COMBINATIONS)
     makers = {"diagonal": init_scales, "dense": init_dense_scales, "uniform": None}
-    if scales not in makers:
-        raise ValueError(f"scales is one of {', '.join(map(repr, makers))}; got {scales!r}.")
+    check_choice("scales", scales, tuple(makers))
     make = makers[scales]
 
     def init(key: Array, spec: FeatureSpec) -> PyTree:

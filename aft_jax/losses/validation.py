@@ -46,8 +46,8 @@ def checked_inputs(
         TypeError: features, scales or mask have the wrong kind of dtype.
         ValueError: shapes or names do not fit together, or a name is unknown.
     """
-    _check_choice("kernel", kernel, KERNELS)
-    _check_choice("combine", combine, COMBINATIONS)
+    check_choice("kernel", kernel, KERNELS)
+    check_choice("combine", combine, COMBINATIONS)
     named_teachers, named_scales = _paired(scales, teachers)
     arrays = {"student_features": student, **_labelled("teacher_features", named_teachers)}
     arrays = {name: _feature_array(name, value) for name, value in arrays.items()}
@@ -78,7 +78,8 @@ def checked_inputs(
     )
 
 
-def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuses a name that is not among the choices, listing them."""
     if value not in choices:
         raise ValueError(f"{argument} is one of {', '.join(map(repr, choices))}; got {value!r}.")
 

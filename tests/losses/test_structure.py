@@ -52,9 +52,11 @@ def test_linear_kernels_take_two_products_forward_and_two_backward():
     assert not re.search(r"= f32\[\d+,\d+\]\S* (transpose|copy)\(", compiled)
 
 
-def test_the_moment_form_takes_one_product_forward_and_one_backward():
-    wide = [pair for pair in products(lowered(37, 5, [11])) if "37" in "x".join(pair)]
-    assert wide == [("16x37", "37x16"), ("37x16", "16x16")]
+def test_the_moment_form_takes_three_products_forward_and_four_backward():
+    forward = [("5x37", "37x5"), ("11x37", "37x11"), ("5x37", "37x11")]
+    backward = [("5x11", "5x37"), ("5x11", "37x11"), ("37x11", "11x11"), ("37x5", "5x5")]
+    assert products(lowered(37, 5, [11], gradient=False)) == forward
+    assert products(lowered(37, 5, [11])) == forward + backward
 
 
 def test_every_product_is_asked_for_in_full_precision():
