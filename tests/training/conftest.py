@@ -13,12 +13,11 @@ from aft_jax.training import train
 from configs import digits
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def standard_promotion():
     """Optax raises a Python float to an integer step, which strict promotion forbids."""
-    jax.config.update("jax_numpy_dtype_promotion", "standard")
-    yield
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    with jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 def stage(name: str, root: pathlib.Path, **changes) -> Config:
@@ -33,12 +32,13 @@ def stage(name: str, root: pathlib.Path, **changes) -> Config:
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory, standard_promotion) -> pathlib.Path:
+def prepared(tmp_path_factory) -> pathlib.Path:
     """A directory with a trained teacher, a pre-trained student and the feature stores."""
     root = tmp_path_factory.mktemp("prepared")
-    train(stage("teacher", root), root / "teacher")
-    train(stage("pretrain", root), root / "pretrain")
-    extract(stage("student", root))
+    with jax.numpy_dtype_promotion("standard"):
+        train(stage("teacher", root), root / "teacher")
+        train(stage("pretrain", root), root / "pretrain")
+        extract(stage("student", root))
     return root
 
 
