@@ -20,6 +20,7 @@ from aft_jax.errors import NonFiniteError, UsageError
 
 EXIT_USAGE = 2
 EXIT_NON_FINITE = 3
+EXIT_INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
 class Options(NamedTuple):
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0; 2 for input that breaks a rule; 3 for training that met a non-finite loss or
-        gradient.
+        gradient; 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] == "help" or {"-h", "--help"} & set(words):
@@ -99,6 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UsageError, flags.Error) as error:
         print(f"aft-jax: {error}", file=sys.stderr)
         return EXIT_NON_FINITE if isinstance(error, NonFiniteError) else EXIT_USAGE
+    except KeyboardInterrupt:
+        print("aft-jax: interrupted; the same command resumes.", file=sys.stderr)
+        return EXIT_INTERRUPTED
     return 0
 
 
@@ -106,7 +110,7 @@ def _parse(words: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config")
     parser.add_argument("--workdir", type=pathlib.Path)
-    parser.add_argument("--split", default="test")
+    parser.add_argument("--split", default="tune")
     try:
         known, rest = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
@@ -129,7 +133,7 @@ def _overridden(config: ml_collections.ConfigDict, overrides: list[str]) -> Any:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=overrides)
         values(["aft-jax", *overrides])
     except (AttributeError, KeyError) as error:
-        reason = str(error).replace("\n", " ")
+        reason = str(error.args[0]).replace("\n", " ")
         raise UsageError(
             "--config.KEY=VALUE changes a key that the config has; "
             f"got {' '.join(overrides)}: {reason}"
@@ -154,7 +158,7 @@ def _usage() -> str:
         "usage: aft-jax VERB --config=FILE[:ARGUMENTS] [--config.KEY=VALUE ...] [--workdir=DIR]\n\n"
         "  extract   compute the teachers' features once and store them\n"
         "  train     train one student, or resume it\n"
-        "  evaluate  evaluate the student of a run (--split=test)\n"
+        "  evaluate  evaluate the student of a run on a split (--split=tune)\n"
         "  compare   choose beta on tune, train paired seeds, evaluate on test\n"
         "  report    write report/index.html for a comparison"
     )

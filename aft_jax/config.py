@@ -224,7 +224,11 @@ def _check_rules(config: Config) -> None:
     for key in ("eval_every", "checkpoint_every"):
         both = f"{getattr(config, key)} and {config.log_every}"
         rule = "is a multiple of config.log_every, when the host looks at the device"
-        _require(getattr(config, key) % config.log_every == 0, key, rule, both)
+        # The host looks at the device after the last step too, so "only at the end" is fine.
+        in_step = (
+            getattr(config, key) % config.log_every == 0 or getattr(config, key) == config.steps
+        )
+        _require(in_step, key, rule, both)
     optim = {f"optim.{name}": value for name, value in dataclasses.asdict(config.optim).items()}
     for key, value in (optim | {"beta": config.beta}).items():
         _require(math.isfinite(value) and value >= 0, key, "is finite and not negative", value)

@@ -25,11 +25,14 @@ def load_config(text: str) -> ml_collections.ConfigDict:
     if not pathlib.Path(path).is_file():
         raise ConfigError(f"--config names a Python file, as configs/digits.py; {path} is none.")
     try:
-        return runpy.run_path(path)["get_config"](arguments)
-    except KeyError as error:
+        program = runpy.run_path(path)
+    except (ImportError, SyntaxError) as error:
         raise ConfigError(
-            f"a config file defines get_config(arguments); {path} has no {error}."
+            f"a config file is a Python program that runs; {path}: {error}."
         ) from error
+    if "get_config" not in program:
+        raise ConfigError(f"a config file defines get_config(arguments); {path} does not.")
+    return program["get_config"](arguments)
 
 
 def parse_arguments(text: str, **defaults: Any) -> Any:

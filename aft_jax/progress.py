@@ -8,19 +8,18 @@ from tqdm import tqdm
 LINE_SECONDS = 10.0
 
 
-def progress_bar(total: int, description: str, unit: str, done: int = 0) -> tqdm:
+def progress_bar(total: int, description: str, unit: str) -> tqdm:
     """A tqdm bar on standard error.
 
     Args:
         total: units in all.
         description: what is being done.
         unit: what is counted.
-        done: units done already, by an earlier run.
 
     Returns:
         The bar; where standard error is no terminal it prints a line at most every ten seconds.
     """
-    common: dict[str, Any] = {"total": total, "desc": description, "unit": unit, "initial": done}
+    common: dict[str, Any] = {"total": total, "desc": description, "unit": unit}
     if sys.stderr.isatty():
         return tqdm(**common, dynamic_ncols=True)
     return tqdm(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat
 import jax
 
 if TYPE_CHECKING or os.environ.get("AFT_JAX_CHECK_SHAPES") == "1":
-    from jaxtyping import Array, Bool, Float, Int
+    from jaxtyping import Array, Float, Int
 else:
     from jax import Array
 
@@ -29,12 +29,11 @@ else:
         def __class_getitem__(cls, item: Any) -> type[jax.Array]:
             return jax.Array
 
-    Bool = Int = Float
+    Int = Float
 
 __all__ = [
     "Array",
     "Batch",
-    "Bool",
     "FeatureSpec",
     "Float",
     "HostMetrics",

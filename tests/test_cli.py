@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from aft_jax import cli
 from aft_jax.cli import VERBS, main
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -124,3 +125,20 @@ def test_a_config_file_that_does_not_exist(refusal, override):
 def test_a_wrong_argument_of_the_config(refusal, arguments, expected):
     config = f"--config={ROOT / 'configs/digits.py'}:{arguments}"
     assert expected in refusal("train", config, "--workdir=run")
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.VERBS, "train", interrupted)
+    assert main(["train", CONFIG, "--workdir=run"]) == 130
+    assert capsys.readouterr().err == "aft-jax: interrupted; the same command resumes.\n"
+
+
+def test_a_config_file_that_does_not_run(refusal, tmp_path):
+    broken = tmp_path.parent / "broken.py"
+    broken.write_text("import no_such_module")
+    assert "no_such_module" in refusal("train", f"--config={broken}", "--workdir=run")
+    broken.write_text("x = 1")
+    assert "defines get_config" in refusal("train", f"--config={broken}", "--workdir=run")

@@ -8,6 +8,7 @@ from aft_jax.data.digits import load_digits
 from aft_jax.data.loader import PaddedRows as PaddedRows
 from aft_jax.data.loader import RowOrder as RowOrder
 from aft_jax.data.loader import evaluation_batches as evaluation_batches
+from aft_jax.data.loader import require_whole_batch as require_whole_batch
 from aft_jax.errors import ConfigError
 
 SOURCES: Mapping[str, Callable[[str, str], Dataset]] = {"digits": load_digits}

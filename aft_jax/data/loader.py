@@ -28,11 +28,7 @@ class RowOrder:
         Raises:
             ConfigError: the split is smaller than one batch.
         """
-        if rows < batch_size:
-            raise ConfigError(
-                f"config.batch_size is at most the rows of the training split; got {batch_size} "
-                f"and {rows} rows. The ragged last batch is dropped, so no batch would be left."
-            )
+        require_whole_batch(rows, batch_size)
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
         self._epoch, self._shuffled = -1, np.arange(rows)
 
@@ -55,6 +51,23 @@ class RowOrder:
             order = np.random.default_rng([self.seed, epoch])
             self._epoch, self._shuffled = epoch, order.permutation(self.rows)
         return self._shuffled[place * self.batch_size : (place + 1) * self.batch_size]
+
+
+def require_whole_batch(rows: int, batch_size: int) -> None:
+    """Refuses a batch larger than its split.
+
+    Args:
+        rows: n, examples of the training split.
+        batch_size: b, rows of a batch.
+
+    Raises:
+        ConfigError: not one whole batch fits.
+    """
+    if rows < batch_size:
+        raise ConfigError(
+            f"config.batch_size is at most the rows of the training split; got {batch_size} "
+            f"and {rows} rows. The ragged last batch is dropped, so no batch would be left."
+        )
 
 
 class PaddedRows(NamedTuple):

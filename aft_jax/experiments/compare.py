@@ -31,7 +31,7 @@ from aft_jax.progress import progress_bar
 from aft_jax.students import load_student
 from aft_jax.training import workdir as run_directory
 from aft_jax.training.evaluate import evaluate_on
-from aft_jax.training.experiment import Experiment, build
+from aft_jax.training.experiment import Experiment, build, teacher_features
 from aft_jax.training.metrics import MetricsWriter
 from aft_jax.training.sharding import replicated
 from aft_jax.training.trainer import fit
@@ -74,11 +74,15 @@ def compare(config: Config, workdir: pathlib.Path) -> str:
         ConfigError: a method is unknown, or the directory belongs to another config.
         StoreError: a feature store is missing or does not fit.
     """
-    run_directory.claim(workdir, config)
+    run_directory.check(workdir, config)
     if (workdir / records.FILE_NAME).exists():
         return verdict(records.load(workdir))
     experiments = {method: build(_for_method(config, method)) for method in config.compare.methods}
+    run_directory.claim(workdir, config)
     searched = [m for m, experiment in experiments.items() if experiment.regularizer.reads_teachers]
+    for method in searched:  # a damaged store is found now, not by the pictures after training
+        experiment = experiments[method]
+        teacher_features(experiment.config, experiment.tune, config.data.tune)
     plan = config.compare
     search_runs = len(searched) * len(plan.betas) * len(plan.search_seeds)
     steps = (search_runs + len(experiments) * len(plan.seeds)) * config.steps
@@ -161,7 +165,7 @@ def _train(
 def _test(
     experiments: Mapping[str, Experiment], runs: list[FinishedRun], workdir: pathlib.Path
 ) -> list[records.Trial]:
-    """The final runs with their results on the test split, which nothing has read before."""
+    """The final runs with their results on the test split, loaded here for the first time."""
     config = experiments[runs[0].method].config
     test = load_split(config.data.source, config.data.test, config.data.task)
     trials = []

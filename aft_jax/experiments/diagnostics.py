@@ -9,12 +9,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from aft_jax.errors import UsageError
+from aft_jax.losses.aft import EPSILON
 from aft_jax.types import Float, Int
 
 FILE_NAME = "diagnostics.npz"
-
-# The loss adds this under its root, so that the gradient is finite where two kernels agree.
-_DISTANCE_EPSILON = 1e-8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +80,7 @@ def kernel_distance(kernel: Float[np.ndarray, "b b"], teacher: Float[np.ndarray,
     Returns:
         The distance, without unit; 1e-4 for equal kernels.
     """
-    return math.sqrt(float(np.mean((kernel - teacher) ** 2)) + _DISTANCE_EPSILON)
+    return math.sqrt(float(np.mean((kernel - teacher) ** 2)) + EPSILON)
 
 
 def _group(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -71,7 +71,7 @@ class Trial:
         test: metric on the test split, a fraction.
         tune: metric on the tune split, a fraction.
         directory: the run's directory, relative to the comparison's.
-        seconds: wall-clock time of the run.
+        seconds: wall-clock time of the run since it last started or resumed.
     """
 
     method: str

@@ -8,7 +8,9 @@ from tqdm import tqdm
 
 from aft_jax.config import Config
 from aft_jax.data import Dataset, load_split
-from aft_jax.features.manifest import Manifest, describe, describe_teacher, read_manifest, require
+from aft_jax.errors import ConfigError
+from aft_jax.features.manifest import describe, describe_teacher
+from aft_jax.features.reader import open_store
 from aft_jax.features.writer import check_ids, write_store
 from aft_jax.progress import progress_bar
 from aft_jax.teachers import Teacher, make_teacher
@@ -25,7 +27,7 @@ def store_path(config: Config, teacher: str, split: str) -> pathlib.Path:
 def extract(config: Config) -> list[pathlib.Path]:
     """Computes and stores every teacher's features of the train and tune splits, once.
 
-    A store that is there already is kept if it is the right one and refused if it is not. The test
+    A store that is there already is kept if it is whole and the right one, else refused. The test
     split gets no features: a student needs none to be evaluated.
 
     Args:
@@ -39,6 +41,8 @@ def extract(config: Config) -> list[pathlib.Path]:
         StoreError: an existing store belongs to another teacher or other data, a split is empty or
             its ids repeat, or features are not finite.
     """
+    if not config.teachers:
+        raise ConfigError("extract needs a teacher; config.teachers is empty. Name at least one.")
     stores = []
     for name, teacher_config in config.teachers.items():
         teacher = make_teacher(teacher_config)
@@ -50,16 +54,15 @@ def extract(config: Config) -> list[pathlib.Path]:
     return stores
 
 
-def _extract_split(teacher: Teacher, dataset: Dataset, store: pathlib.Path) -> Manifest:
+def _extract_split(teacher: Teacher, dataset: Dataset, store: pathlib.Path) -> None:
     described = describe(dataset) | describe_teacher(teacher.identity)
     if store.exists():
-        manifest = read_manifest(store)
-        require(store, manifest, described)
-        return manifest
+        open_store(store, described)  # a damaged one is refused here, not kept
+        return
     check_ids(dataset.ids)
     width = next(_batches(teacher, dataset.inputs[:1], None)).shape[1]
     with progress_bar(len(dataset), f"extract {store}", "row") as progress:
-        return write_store(
+        write_store(
             store,
             dataset.ids,
             _batches(teacher, dataset.inputs, progress),

@@ -84,9 +84,12 @@ def centred_unit_rows(
 
 
 def _outgrows_rounding(centred: jax.Array, before: jax.Array) -> jax.Array:
-    """Whether a quantity left over by centring is more than the rounding of what went in."""
+    """Whether a quantity left over by centring is more than the rounding of what went in.
+
+    NaN is no zero: it counts as more, so that bad features give a NaN loss and are noticed.
+    """
     limits = jnp.finfo(before.dtype)
-    return (centred > _CENTRING_ULPS * limits.eps * before) & (centred >= limits.tiny)
+    return ~((centred <= _CENTRING_ULPS * limits.eps * before) | (centred < limits.tiny))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -201,6 +204,8 @@ def cosine_kernel(
     features: Float[Array, "r d"], mask: Float[Array, " r"], axis_name: AxisName = None
 ) -> Kernel:
     """K = F' F'^T with F' the centred unit rows of F.
+
+    Differentiate only functions that treat the kernel's two indices alike: see `gram`.
 
     Args:
         features: [r, d] in the compute dtype.

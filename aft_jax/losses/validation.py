@@ -122,6 +122,8 @@ def _labelled(argument: str, named: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _feature_array(name: str, value: Any) -> jax.Array:
+    if isinstance(value, Mapping):
+        raise TypeError(f"features of one teacher are one array; {name} is a mapping. Flatten it.")
     array = jnp.asarray(value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(

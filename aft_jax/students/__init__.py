@@ -5,6 +5,7 @@ from aft_jax.students.student import from_linen as from_linen
 from aft_jax.students.student import make_student as make_student
 from aft_jax.students.student import parameter_count as parameter_count
 from aft_jax.students.weights import SavedStudent as SavedStudent
+from aft_jax.students.weights import has_student as has_student
 from aft_jax.students.weights import load_student as load_student
 from aft_jax.students.weights import read_description as read_description
 from aft_jax.students.weights import save_student as save_student

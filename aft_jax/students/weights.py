@@ -88,6 +88,11 @@ def save_student(
     write_whole(directory / "student.json", json.dumps(description, indent=2) + "\n")
 
 
+def has_student(run: pathlib.Path) -> bool:
+    """Whether a run directory holds a saved student, its two files both there."""
+    return all((run / "student" / name).exists() for name in ("student.json", "model.safetensors"))
+
+
 def load_student(run: pathlib.Path) -> SavedStudent:
     """Reads the student of a finished run.
 

@@ -35,7 +35,7 @@ def evaluate_on(experiment: Experiment, variables: PyTree, dataset: Dataset) -> 
     return metrics.mean(jax.device_get(states))
 
 
-def evaluate(workdir: pathlib.Path, split: str = "test") -> dict[str, float]:
+def evaluate(workdir: pathlib.Path, split: str = "tune") -> dict[str, float]:
     """The `evaluate` verb: the student of a finished run on a whole split.
 
     Args:

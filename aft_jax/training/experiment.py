@@ -4,6 +4,7 @@ One experiment trains many times: its steps compile once, with beta and the root
 """
 
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Callable, Mapping
 
@@ -13,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from aft_jax.config import Config
-from aft_jax.data import Dataset, load_split
+from aft_jax.data import Dataset, load_split, require_whole_batch
 from aft_jax.errors import ConfigError
 from aft_jax.features import describe, describe_teacher, join, open_store, store_path
 from aft_jax.losses.regularizer import make_regularizer
@@ -30,6 +31,8 @@ from aft_jax.training.step import (
     make_train_step,
 )
 from aft_jax.types import Batch, FeatureSpec, Regularizer, Student
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +84,7 @@ def build(config: Config) -> Experiment:
     data = config.data
     train = load_split(data.source, data.train, data.task)
     tune = load_split(data.source, data.tune, data.task)
+    require_whole_batch(len(train), config.batch_size)
     student = make_student(config.student.name, len(train.classes), config.student.options)
     regularizer = _regularizer(config)
     features = teacher_features(config, train, data.train) if regularizer.reads_teachers else {}
@@ -134,6 +138,12 @@ def teacher_features(config: Config, dataset: Dataset, split: str) -> dict[str, 
         expected = describe(dataset) | {"pooling": teacher.pooling}
         if identity:
             expected |= describe_teacher(identity)
+        else:
+            _LOG.warning(
+                "teacher %s is not at %s: its store is not compared with its weights",
+                name,
+                teacher.source,
+            )
         joined[name] = join(open_store(store_path(config, name, split), expected), dataset.ids)
     return joined
 

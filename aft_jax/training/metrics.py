@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from aft_jax.files import write_whole
 from aft_jax.types import HostMetrics
 
 FILE = "metrics.jsonl"
@@ -44,9 +45,7 @@ class MetricsWriter:
         self._path = workdir / FILE
         if self._path.exists():
             kept = [line for line in _complete_lines(self._path) if line["step"] <= first_step]
-            partial = self._path.with_suffix(".partial")
-            partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            partial.replace(self._path)
+            write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:

@@ -28,6 +28,14 @@ class TrainState(NamedTuple):
     opt_state: PyTree
 
 
+STREAMS = ("init", "dropout")
+
+
+def stream_key(root: jax.Array, stream: str) -> jax.Array:
+    """The key of a named random stream, so that no two uses of the root key share bits."""
+    return jax.random.fold_in(root, STREAMS.index(stream))
+
+
 def trainable(state: TrainState) -> PyTree:
     """The tree the optimizer updates: {"student": ..., "regularizer": ...}."""
     return {"student": state.variables["params"], "regularizer": state.regularizer}
@@ -54,7 +62,8 @@ def new_state(
     Returns:
         The state.
     """
-    variables = student.init(jax.random.fold_in(key, 0), inputs)
-    params = regularizer.init(jax.random.fold_in(key, 1), spec)
+    stream = stream_key(key, "init")
+    variables = student.init(jax.random.fold_in(stream, 0), inputs)
+    params = regularizer.init(jax.random.fold_in(stream, 1), spec)
     state = TrainState(jnp.zeros((), jnp.int32), variables, params, None)
     return state._replace(opt_state=optimizer.init(trainable(state)))

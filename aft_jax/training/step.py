@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 
 from aft_jax.training.sharding import replicated, row_sharded
-from aft_jax.training.state import TrainState, trainable
+from aft_jax.training.state import TrainState, stream_key, trainable
 from aft_jax.types import Batch, Metrics, PyTree, Regularizer, Student, StudentOutput
 
 TrainStep = Callable[[TrainState, Batch, jax.Array, jax.Array], tuple[TrainState, Metrics]]
@@ -71,7 +71,7 @@ def make_train_step(
     """
 
     def train_step(state, batch, beta, root):
-        key = jax.random.fold_in(root, state.step)
+        key = jax.random.fold_in(stream_key(root, "dropout"), state.step)
 
         def loss_of(params):
             variables = {**state.variables, "params": params["student"]}

@@ -44,11 +44,12 @@ def train(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         StoreError: a feature store is missing or does not fit.
         NonFiniteError: a loss or gradient was not finite.
     """
-    workdir.claim(directory, config)
+    workdir.check(directory, config)
     finished = workdir.result(directory)
     if finished is not None:
         return finished
     experiment = build(config)
+    workdir.claim(directory, config)  # only now: a config that cannot be built claims nothing
     with progress_bar(config.steps, f"train {directory}", "step") as bar:
         return fit(experiment, config, directory, bar)
 

@@ -11,6 +11,7 @@ from safetensors import numpy as safetensors
 from aft_jax.config import Config, differing_keys, resolve, to_json
 from aft_jax.errors import ConfigError, UsageError
 from aft_jax.files import write_whole
+from aft_jax.students import has_student
 from aft_jax.types import PyTree
 
 CONFIG = "config.json"
@@ -28,12 +29,26 @@ def claim(workdir: pathlib.Path, config: Config) -> None:
     Raises:
         ConfigError: the directory belongs to another config; the message names the differing keys.
     """
+    check(workdir, config)
+    if not (workdir / CONFIG).exists():
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_whole(workdir / CONFIG, to_json(config))
+
+
+def check(workdir: pathlib.Path, config: Config) -> None:
+    """Refuses a directory that belongs to another config, and writes nothing.
+
+    Args:
+        workdir: the run directory; need not exist.
+        config: the config about to run.
+
+    Raises:
+        ConfigError: the directory belongs to another config; the message names the differing keys.
+        UsageError: it is a file.
+    """
     if workdir.exists() and not workdir.is_dir():
         raise UsageError(f"--workdir is a directory; {workdir} is a file. Name another place.")
-    path = workdir / CONFIG
-    if not path.exists():
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_whole(path, to_json(config))
+    if not (workdir / CONFIG).exists():
         return
     different = differing_keys(read_config(workdir), config)
     if different:
@@ -65,9 +80,11 @@ def read_config(workdir: pathlib.Path) -> Config:
 
 
 def result(workdir: pathlib.Path) -> dict[str, Any] | None:
-    """The result of a complete run, or None while it is not complete."""
+    """The result of a complete run, which has its student too; None while it is not complete."""
     path = workdir / RESULT
-    return json.loads(path.read_text()) if path.exists() else None
+    if not (path.exists() and has_student(workdir)):
+        return None
+    return json.loads(path.read_text())
 
 
 def write_result(workdir: pathlib.Path, values: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from aft_jax.config import resolve
 from aft_jax.data import load_split
 from aft_jax.data.dataset import take
-from aft_jax.errors import StoreError
+from aft_jax.errors import ConfigError, StoreError
 from aft_jax.features import describe, extract, join, open_store, read_manifest, store_path
 from aft_jax.students import make_student, save_student
 from aft_jax.training.experiment import teacher_features
@@ -122,3 +122,19 @@ def test_another_task_is_another_store(extracted):
     instance = dataclasses.replace(config.data, task="instance")
     path = store_path(dataclasses.replace(config, data=instance), "wide_cnn", "train")
     assert path.name == "digits-instance-train"
+
+
+def test_a_damaged_store_is_not_taken_for_done(extracted, tmp_path):
+    config, _, stores = extracted
+    features = tmp_path / "features"
+    shutil.copytree(stores[0].parents[1], features)
+    ids = features / "wide_cnn" / stores[1].name / "ids.txt"
+    ids.write_bytes(ids.read_bytes()[:-9])
+    with pytest.raises(StoreError, match=r"ids\.txt"):
+        extract(dataclasses.replace(config, features_dir=str(features)))
+
+
+def test_extract_needs_a_teacher(extracted):
+    config, _, _ = extracted
+    with pytest.raises(ConfigError, match=r"config\.teachers is empty"):
+        extract(dataclasses.replace(config, teachers={}))

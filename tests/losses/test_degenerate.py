@@ -219,3 +219,17 @@ def test_saturated_gates(logit, kernel, combine):
     gated = {name: x * (logit > 0) for name, x in teachers.items()}
     assert loss == pytest.approx(expected_loss(student, gated, kernel, combine), rel=1e-5)
     assert all_zero(grad_scales)
+
+
+@variants
+@batches
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["student", "teacher"])
+def test_one_bad_feature_gives_a_loss_that_is_noticed(kernel, combine, batch, bad, where):
+    """Not a finite number that looks like a loss: NaN is no zero row."""
+    student, teachers = problem(batch)
+    (student if where == "student" else teachers["a"])[1, 2] = bad
+    scales = {name: np.zeros(teacher.shape[1], np.float32) for name, teacher in teachers.items()}
+    mask = np.ones(batch, bool)
+    loss, _ = gradients_of(scales, student, teachers, kernel=kernel, combine=combine, mask=mask)
+    assert not np.isfinite(loss)

@@ -158,3 +158,34 @@ def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(conf
     assert int(state.step) == checkpoint
     assert not (tmp_path / "result.json").exists()
     os.stat(tmp_path / "checkpoints" / str(checkpoint))
+
+
+def test_a_start_that_fails_claims_nothing(config, tmp_path):
+    """A mistake in the config is corrected in the same directory."""
+    for wrong in ({"method": "aftt"}, {"batch_size": 5000}, {"teachers": {}}):
+        with pytest.raises(ConfigError, match="config"):
+            train(dataclasses.replace(config, **wrong), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_lost_its_student_is_finished_again(config, tmp_path):
+    train(config, tmp_path)
+    weights = (tmp_path / "student/model.safetensors").read_bytes()
+    (tmp_path / "student/model.safetensors").unlink()
+    train(config, tmp_path)
+    assert (tmp_path / "student/model.safetensors").read_bytes() == weights
+
+
+def test_one_checkpoint_at_the_end_of_any_number_of_steps(config, tmp_path):
+    """What `compare` asks for, also where the steps are no multiple of `log_every`."""
+    config = dataclasses.replace(config, steps=5, checkpoint_every=5)
+    train(config, tmp_path)
+    assert resolve(json.loads((tmp_path / "config.json").read_text())) == config
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest == 5
+
+
+def test_without_the_teacher_its_store_is_used_with_a_warning(config, tmp_path, caplog):
+    teacher = dataclasses.replace(config.teachers["wide_cnn"], source=str(tmp_path / "gone"))
+    build(dataclasses.replace(config, teachers={"wide_cnn": teacher}))
+    assert "its store is not compared with its weights" in caplog.text
