@@ -65,3 +65,11 @@ def test_both_train_steps_run_and_agree(namespace):
     mapped_params, _ = namespace["pmap_train_step"](*replicated, split)
     for one, many in zip(jax.tree.leaves(new_params), jax.tree.leaves(mapped_params), strict=True):
         np.testing.assert_allclose(many[0], one, atol=1e-6)
+
+
+def test_no_placeholder_and_no_dead_picture():
+    assert not re.search(r"@[A-Z]+@", README)
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", README)
+    assert pictures
+    for picture in pictures:
+        assert (pathlib.Path(__file__).parents[1] / picture).is_file()
