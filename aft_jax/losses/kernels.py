@@ -224,6 +224,8 @@ def product_cosine_kernel(
 ) -> Kernel:
     """The cosine kernel of the tensor product of several features, which is never built.
 
+    Differentiate only functions that treat the kernel's two indices alike: see `gram`.
+
         K = (T1 T1^T) o (T2 T2^T) o ...
         C = H K H,  H = I - 1 1^T / b
         values_ij = C_ij / sqrt(C_ii C_jj)
@@ -266,6 +268,8 @@ def product_cosine_kernel(
 
 def rbf_kernel(cosine: Kernel, mask: Float[Array, " r"], axis_name: AxisName = None) -> Kernel:
     """exp(-|x - y|^2) on the unit rows behind a cosine kernel, without any [b, b, d] difference.
+
+    Differentiate only functions that treat the kernel's two indices alike: see `gram`.
 
     |x - y|^2 = |x|^2 + |y|^2 - 2 x.y, all three entries of the cosine kernel.
 
