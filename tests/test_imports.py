@@ -19,7 +19,7 @@ NEVER = (
     *("tensorstore", "safetensors", "tensorboardX", "sklearn", "tqdm", "matplotlib", "jinja2"),
 )
 FLOW = [
-    ("types", "errors", "files", "progress", "version"),
+    ("types", "errors", "files", "progress", "tensors", "version"),
     ("losses",),
     (
         "config",

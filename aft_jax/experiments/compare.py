@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import aft_jax
 from aft_jax.config import Config
-from aft_jax.data import load_split
+from aft_jax.data import Dataset, load_split
 from aft_jax.experiments import records
 from aft_jax.experiments.diagnose import diagnose
 from aft_jax.experiments.statistics import tune_by_beta, verdict
@@ -80,9 +80,9 @@ def compare(config: Config, workdir: pathlib.Path) -> str:
     experiments = {method: build(_for_method(config, method)) for method in config.compare.methods}
     run_directory.claim(workdir, config)
     searched = [m for m, experiment in experiments.items() if experiment.regularizer.reads_teachers]
-    for method in searched:  # a damaged store is found now, not by the pictures after training
-        experiment = experiments[method]
-        teacher_features(experiment.config, experiment.tune, config.data.tune)
+    # Read before training: a damaged store is found now, not by the pictures at the end.
+    first = experiments[searched[0]] if searched else None
+    tune_features = teacher_features(first.config, first.tune, config.data.tune) if first else {}
     plan = config.compare
     search_runs = len(searched) * len(plan.betas) * len(plan.search_seeds)
     steps = (search_runs + len(experiments) * len(plan.seeds)) * config.steps
@@ -97,12 +97,13 @@ def compare(config: Config, workdir: pathlib.Path) -> str:
             for method in experiments
         ]
     first_runs = {run.method: workdir / run.directory for run in reversed(runs)}
-    diagnose(experiments, first_runs, workdir)
+    diagnose(experiments, first_runs, tune_features, workdir)
+    test = load_split(config.data.source, config.data.test, config.data.task)
     comparison = records.Comparison(
-        **_facts(config, experiments, runs[0].parameters),
+        **_facts(config, experiments, len(test), runs[0].parameters),
         beta_search=search,
         chosen_beta=chosen,
-        trials=tuple(_test(experiments, runs, workdir)),
+        trials=tuple(_test(experiments, runs, test, workdir)),
     )
     records.save(comparison, workdir)
     return verdict(comparison)
@@ -163,18 +164,20 @@ def _train(
 
 
 def _test(
-    experiments: Mapping[str, Experiment], runs: list[FinishedRun], workdir: pathlib.Path
+    experiments: Mapping[str, Experiment],
+    runs: list[FinishedRun],
+    test: Dataset,
+    workdir: pathlib.Path,
 ) -> list[records.Trial]:
-    """The final runs with their results on the test split, loaded here for the first time."""
-    config = experiments[runs[0].method].config
-    test = load_split(config.data.source, config.data.test, config.data.task)
+    """The final runs with their results on the test split."""
+    steps = experiments[runs[0].method].config.steps
     trials = []
     for run in runs:
         experiment, directory = experiments[run.method], workdir / run.directory
         variables = jax.device_put(load_student(directory).variables, replicated(experiment.mesh))
         values = evaluate_on(experiment, variables, test)
-        with contextlib.closing(MetricsWriter(directory, config.steps)) as writer:
-            writer.write(config.steps, "test", values)
+        with contextlib.closing(MetricsWriter(directory, steps)) as writer:
+            writer.write(steps, "test", values)
         trials.append(
             records.Trial(
                 method=run.method,
@@ -190,16 +193,14 @@ def _test(
 
 
 def _facts(
-    config: Config, experiments: Mapping[str, Experiment], parameters: int
+    config: Config, experiments: Mapping[str, Experiment], test_rows: int, parameters: int
 ) -> dict[str, Any]:
     """What was compared on what, for the record."""
     experiment = next(iter(experiments.values()))
-    data = config.data
-    splits = {name: getattr(data, name) for name in ("train", "tune", "test")}
-    sizes = {name: len(load_split(data.source, split, data.task)) for name, split in splits.items()}
+    sizes = {"train": len(experiment.train), "tune": len(experiment.tune), "test": test_rows}
     teachers = {}
     for name in config.teachers:
-        manifest = read_manifest(store_path(config, name, data.train))
+        manifest = read_manifest(store_path(config, name, config.data.train))
         teachers[name] = {
             "id": manifest.teacher_id,
             "parameters": manifest.teacher_parameters,

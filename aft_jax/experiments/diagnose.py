@@ -13,7 +13,7 @@ from aft_jax.losses import gates
 from aft_jax.losses.kernels import cosine_kernel
 from aft_jax.losses.scales import scaled
 from aft_jax.students import load_student
-from aft_jax.training.experiment import Experiment, teacher_features
+from aft_jax.training.experiment import Experiment
 from aft_jax.training.workdir import load_regularizer
 
 ROWS = 200
@@ -23,6 +23,7 @@ ROWS = 200
 def diagnose(
     experiments: Mapping[str, Experiment],
     directories: Mapping[str, pathlib.Path],
+    tune_features: Mapping[str, np.ndarray],
     workdir: pathlib.Path,
 ) -> None:
     """Writes `diagnostics.npz` for one finished run of each method.
@@ -30,6 +31,7 @@ def diagnose(
     Args:
         experiments: method -> its experiment.
         directories: method -> the run to look at.
+        tune_features: teacher name -> [n, t] stored features of the tune split.
         workdir: directory of the comparison.
     """
     tune = next(iter(experiments.values())).tune
@@ -43,20 +45,17 @@ def diagnose(
     if transfers:
         # A picture shows one set of gates: those of "aft", else of the first with teachers.
         shown = "aft" if "aft" in transfers else transfers[0]
-        arrays |= _teacher_arrays(experiments[shown], directories[shown], rows)
+        chosen = {name: features[rows] for name, features in tune_features.items()}
+        arrays |= _teacher_arrays(directories[shown], chosen)
     np.savez(workdir / FILE_NAME, **arrays)
 
 
 def _teacher_arrays(
-    experiment: Experiment, directory: pathlib.Path, rows: np.ndarray
+    directory: pathlib.Path, features: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The gates a run learned, and the kernel of the teachers as that run sees them."""
-    config = experiment.config
     scales = load_regularizer(directory).get("scales", {})
-    features = teacher_features(config, experiment.tune, config.data.tune)
-    parts = [
-        scaled(_optional(scales.get(name)), jnp.asarray(x[rows])) for name, x in features.items()
-    ]
+    parts = [scaled(_optional(scales.get(name)), jnp.asarray(x)) for name, x in features.items()]
     kernel = {"kernel/teacher": _kernel(jnp.concatenate(parts, axis=1))}
     vectors = {name: scale for name, scale in scales.items() if scale.ndim == 1}
     return kernel | {f"gates/{name}": np.asarray(gate) for name, gate in gates(vectors).items()}

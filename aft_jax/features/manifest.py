@@ -85,7 +85,7 @@ def read_manifest(store: pathlib.Path) -> Manifest:
         The manifest.
 
     Raises:
-        StoreError: there is no complete store, it was written by a newer version, or it is
+        StoreError: there is no complete store, its format is another version's, or it is
             malformed.
     """
     path = store / MANIFEST

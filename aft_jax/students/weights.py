@@ -10,37 +10,17 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import ml_dtypes
-import numpy as np
 from flax import traverse_util
-from safetensors import deserialize
-from safetensors import numpy as safetensors
 
 from aft_jax.errors import UsageError
 from aft_jax.files import write_whole
+from aft_jax.tensors import dump_tree, load_tree
 from aft_jax.types import PyTree
 
 HEAD = "head"
 """Top-level module of every student that classifies: what is replaced when the classes change."""
 
 _DESCRIPTION = {"name": str, "num_classes": int, "options": dict, "sha256": str}
-
-_DTYPES = {
-    "BOOL": np.bool_,
-    "U8": np.uint8,
-    "I8": np.int8,
-    "U16": np.uint16,
-    "I16": np.int16,
-    "U32": np.uint32,
-    "I32": np.int32,
-    "U64": np.uint64,
-    "I64": np.int64,
-    "BF16": ml_dtypes.bfloat16,
-    "F16": np.float16,
-    "F32": np.float32,
-    "F64": np.float64,
-}
-"""safetensors' names. Its NumPy reader lacks bfloat16, its Flax reader narrows 64 bits to 32."""
 
 
 class SavedStudent(NamedTuple):
@@ -75,9 +55,7 @@ def save_student(
     """
     directory = run / "student"
     directory.mkdir(parents=True, exist_ok=True)
-    flat = traverse_util.flatten_dict(variables, sep="/")
-    arrays = {path: np.asarray(leaf, order="C") for path, leaf in flat.items()}
-    weights = safetensors.save(arrays)
+    weights = dump_tree(variables)
     write_whole(directory / "model.safetensors", weights)
     description = {
         "name": name,
@@ -120,8 +98,7 @@ def load_student(run: pathlib.Path) -> SavedStudent:
             f"{path} has the hash recorded beside it; expected {description['sha256']}, "
             f"found {sha256}. The file is damaged or was replaced: train again."
         )
-    variables = traverse_util.unflatten_dict(_arrays(weights), sep="/")
-    return SavedStudent(variables=variables, **description)
+    return SavedStudent(variables=load_tree(weights), **description)
 
 
 def read_description(run: pathlib.Path) -> dict[str, Any]:
@@ -198,10 +175,3 @@ def _check_architecture(saved: SavedStudent, name: str, options: Mapping[str, An
             f"{name} with options {as_saved}, config.student.init_from was saved as {saved.name} "
             f"with options {saved.options}. Change config.student to match, or pre-train again."
         )
-
-
-def _arrays(content: bytes) -> dict[str, np.ndarray]:
-    return {
-        path: np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
-        for path, tensor in deserialize(content)
-    }

@@ -84,7 +84,9 @@ def fit(
                 state = run.step(state, step)
                 run.after_step(state, step + 1)
                 bar.update()
-    return _finish(experiment, config, directory, state, time.monotonic() - began)
+        # A run killed after its last checkpoint has no step left that would have evaluated.
+        tune = run.tune or evaluate_on(experiment, state.variables, experiment.tune)
+    return _finish(experiment, config, directory, state, tune, time.monotonic() - began)
 
 
 def _finish(
@@ -92,6 +94,7 @@ def _finish(
     config: Config,
     directory: pathlib.Path,
     state: TrainState,
+    tune: dict[str, float],
     seconds: float,
 ) -> dict[str, Any]:
     """Writes what outlives the run; `result.json` is last and marks it complete."""
@@ -101,7 +104,7 @@ def _finish(
     workdir.save_regularizer(directory, jax.device_get(state.regularizer))
     values = {
         "step": config.steps,
-        "tune": evaluate_on(experiment, state.variables, experiment.tune),
+        "tune": tune,
         "parameters": parameter_count(variables),
         "seconds": seconds,
     }
@@ -129,6 +132,7 @@ class _Run:
         everywhere = replicated(experiment.mesh)
         self.beta = jax.device_put(jnp.float32(config.beta), everywhere)
         self.root = jax.device_put(jax.random.key(config.seed), everywhere)
+        self.tune: dict[str, float] = {}
         self.unread: list[Metrics] = []
         self.last_look = time.monotonic()
 
@@ -146,8 +150,8 @@ class _Run:
         if done % config.log_every == 0 or last:
             self._log(done)
         if done % config.eval_every == 0 or last:
-            tune = evaluate_on(self.experiment, state.variables, self.experiment.tune)
-            self.writer.write(done, "tune", tune)
+            self.tune = evaluate_on(self.experiment, state.variables, self.experiment.tune)
+            self.writer.write(done, "tune", self.tune)
         if done % config.checkpoint_every == 0 or last:
             self.checkpoints.save(state, done)
 

@@ -4,14 +4,11 @@ import json
 import pathlib
 from typing import Any
 
-import numpy as np
-from flax import traverse_util
-from safetensors import numpy as safetensors
-
 from aft_jax.config import Config, differing_keys, resolve, to_json
 from aft_jax.errors import ConfigError, UsageError
 from aft_jax.files import write_whole
 from aft_jax.students import has_student
+from aft_jax.tensors import dump_tree, load_tree
 from aft_jax.types import PyTree
 
 CONFIG = "config.json"
@@ -94,12 +91,9 @@ def write_result(workdir: pathlib.Path, values: dict[str, Any]) -> None:
 
 def save_regularizer(workdir: pathlib.Path, params: PyTree) -> None:
     """Writes the regularizer's parameters (learned scales) beside the student's files."""
-    flat = traverse_util.flatten_dict(params, sep="/")
-    tensors = {path: np.ascontiguousarray(leaf) for path, leaf in flat.items()}
-    write_whole(workdir / REGULARIZER, safetensors.save(tensors))
+    write_whole(workdir / REGULARIZER, dump_tree(params))
 
 
 def load_regularizer(workdir: pathlib.Path) -> PyTree:
     """Reads what `save_regularizer` wrote."""
-    flat = safetensors.load((workdir / REGULARIZER).read_bytes())
-    return traverse_util.unflatten_dict(flat, sep="/")
+    return load_tree((workdir / REGULARIZER).read_bytes())
