@@ -5,9 +5,12 @@ Each verb imports what it needs when it is called, so that `report` works withou
 """
 
 import argparse
+import contextlib
+import logging
+import os
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -15,7 +18,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from aft_jax.config import resolve
-from aft_jax.config_file import load_config
+from aft_jax.config.file import load_config
 from aft_jax.errors import NonFiniteError, UsageError
 
 EXIT_USAGE = 2
@@ -30,11 +33,13 @@ class Options(NamedTuple):
         config: the raw config, or None without --config.
         workdir: the run directory, or None without --workdir.
         split: value of --split.
+        rows: value of --rows.
     """
 
     config: Any
     workdir: pathlib.Path | None
     split: str
+    rows: int
 
 
 def _extract(options: Options) -> None:
@@ -42,6 +47,34 @@ def _extract(options: Options) -> None:
 
     for store in extract(_config(options)):
         print(f"features: {store}")
+
+
+def _verify(options: Options) -> None:
+    from aft_jax.features import verify
+
+    for line in verify(_config(options), rows=options.rows):
+        print(line)
+
+
+def _list(options: Options) -> None:
+    from aft_jax.features import format_stores, list_stores
+
+    print(format_stores(list_stores(_config(options).features.directory)))
+
+
+def _import_official(options: Options) -> None:
+    from aft_jax.features import import_official
+
+    config = _config(options)
+    imported = [name for name, teacher in config.teachers.items() if teacher.kind == "imported"]
+    if not imported:
+        raise UsageError(
+            "import-official reads the files of the config's teachers of kind 'imported'; it has "
+            "none. Name one: config.teachers.NAME = teacher('imported', 'features.pt')."
+        )
+    for name in imported:
+        for store in import_official(config, config.teachers[name].source, name):
+            print(f"features: {store}")
 
 
 def _train(options: Options) -> None:
@@ -72,6 +105,9 @@ def _report(options: Options) -> None:
 
 VERBS: Mapping[str, Callable[[Options], None]] = {
     "extract": _extract,
+    "verify": _verify,
+    "list": _list,
+    "import-official": _import_official,
     "train": _train,
     "evaluate": _evaluate,
     "compare": _compare,
@@ -90,13 +126,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gradient; 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if os.getcwd() not in sys.path:  # where "module:function" in a config is looked for
+        sys.path.insert(0, os.getcwd())
     if not words or words[0] == "help" or {"-h", "--help"} & set(words):
         print(_usage())
         return 0
     try:
         if words[0] not in VERBS:
             raise UsageError(f"the verb is one of {', '.join(VERBS)}; got {words[0]!r}.")
-        VERBS[words[0]](_parse(words[1:]))
+        with _messages():
+            VERBS[words[0]](_parse(words[1:]))
     except (UsageError, flags.Error) as error:
         print(f"aft-jax: {error}", file=sys.stderr)
         return EXIT_NON_FINITE if isinstance(error, NonFiniteError) else EXIT_USAGE
@@ -106,24 +145,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def _messages() -> Iterator[None]:
+    """Shows the library's own messages and warnings on standard error."""
+    logger, handler = logging.getLogger("aft_jax"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("aft-jax: %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
 def _parse(words: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config")
     parser.add_argument("--workdir", type=pathlib.Path)
     parser.add_argument("--split", default="tune")
+    parser.add_argument("--rows", type=int, default=16)
     try:
         known, rest = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
         raise UsageError(f"a flag is written --name=value; {error}.") from error
     unknown = [word for word in rest if not word.startswith("--config.")]
     if unknown:
-        raise UsageError(f"flags are --config, --config.KEY, --workdir and --split; got {unknown}.")
+        raise UsageError(
+            f"flags are --config, --config.KEY, --workdir, --split and --rows; got {unknown}."
+        )
     if rest and not known.config:
         raise UsageError(
             f"{rest[0]} changes a key of the file that --config=FILE names; it is missing."
         )
     config = _overridden(load_config(known.config), rest) if known.config else None
-    return Options(config=config, workdir=known.workdir, split=known.split)
+    return Options(config=config, workdir=known.workdir, split=known.split, rows=known.rows)
 
 
 def _overridden(config: ml_collections.ConfigDict, overrides: list[str]) -> Any:
@@ -156,9 +213,12 @@ def _workdir(options: Options) -> pathlib.Path:
 def _usage() -> str:
     return (
         "usage: aft-jax VERB --config=FILE[:ARGUMENTS] [--config.KEY=VALUE ...] [--workdir=DIR]\n\n"
-        "  extract   compute the teachers' features once and store them\n"
-        "  train     train one student, or resume it\n"
-        "  evaluate  evaluate the student of a run on a split (--split=tune)\n"
-        "  compare   choose beta on tune, train paired seeds, evaluate on test\n"
-        "  report    write report/index.html for a comparison"
+        "  extract          compute the teachers' features once and store them\n"
+        "  verify           check the stores' hashes, and rows with the live teacher (--rows=16)\n"
+        "  list             the stores in config.features.directory\n"
+        "  import-official  make stores of the published code's feature files\n"
+        "  train            train one student, or resume it\n"
+        "  evaluate         evaluate the student of a run on a split (--split=tune)\n"
+        "  compare          choose beta on tune, train paired seeds, evaluate on test\n"
+        "  report           write report/index.html for a comparison"
     )

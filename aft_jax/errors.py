@@ -9,6 +9,10 @@ class ConfigError(UsageError):
     """A config key is missing, unknown or holds a value that the run cannot use."""
 
 
+class DataError(UsageError):
+    """A data set or one of its examples cannot be used; the message names the file or row."""
+
+
 class StoreError(UsageError):
     """A feature store is missing, incomplete or not the one that the run needs."""
 

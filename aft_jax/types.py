@@ -117,9 +117,12 @@ class Batch(NamedTuple):
     """One batch as the step sees it; every leaf is a global array over the "data" axis.
 
     Attributes:
-        inputs: [b, ...] what the student reads.
-        labels: [b] int32 class indices.
+        inputs: [b, ...] what the student reads; a tree where that is more than one array.
+        labels: [b] int32 class indices; -1 for a row without label, which only the regularizer
+            sees.
         mask: [b] float32, 1 for a real row and 0 for padding.
+        feature_mask: [b] float32, 1 for a real row that every teacher has features of; the
+            regularizer sees no other.
         teacher_features: teacher name -> [b, t], joined by example id; empty when no teacher is
             used.
     """
@@ -127,4 +130,5 @@ class Batch(NamedTuple):
     inputs: Any
     labels: jax.Array
     mask: jax.Array
+    feature_mask: jax.Array
     teacher_features: Mapping[str, jax.Array]

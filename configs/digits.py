@@ -2,7 +2,7 @@
 
     bash launch/demo.sh
 
-What the models saw (splits are cut by a hash of the pixels, see `aft_jax/data/digits.py`):
+What the models saw (splits are cut by a hash of the pixels, see `aft_jax/data/sources/digits.py`):
 
     stage=teacher    94,186 parameters; half of the images (upstream) with their digit labels
     stage=pretrain    5,646 parameters; the same images without digit labels: which image is this
@@ -25,7 +25,8 @@ from typing import Any
 
 import ml_collections
 
-from aft_jax.config_file import parse_arguments
+from aft_jax.config.defaults import base_config, teacher
+from aft_jax.config.file import parse_arguments
 from aft_jax.errors import ConfigError
 
 ROOT = "runs/digits"
@@ -60,9 +61,7 @@ def _student() -> Any:
     config = _common()
     config.student.options = {"widths": (12, 16, 24), "strides": (1, 2, 2)}
     config.student.init_from = f"{ROOT}/pretrain"
-    config.teachers = {
-        "wide_cnn": {"kind": "flax", "source": f"{ROOT}/teacher", "pooling": "pooled"}
-    }
+    config.teachers.wide_cnn = teacher("flax", f"{ROOT}/teacher")
     config.method = "aft"
     config.beta = 10.0  # what `compare` chose on tune
     config.batch_size = 50  # rows; two steps an epoch
@@ -94,37 +93,13 @@ def _pretrain() -> Any:
 
 
 def _common() -> Any:
-    config: Any = ml_collections.ConfigDict()
-    config.seed = 0  # initial weights, order of rows
-    config.data = {
-        "source": "digits",
-        "task": "digit",  # what the labels are
-        "train": "train",  # split to train on
-        "tune": "tune",  # split that may choose anything
-        "test": "test",  # split that is evaluated once
-    }
-    config.student = {"name": "small_cnn", "options": {}, "init_from": ""}
-    config.teachers = ml_collections.ConfigDict()
-    config.features_dir = f"{ROOT}/features"
-    config.method = "stl"
-    config.method_options = ml_collections.ConfigDict()
-    config.beta = 0.0  # strength of the regularizer
+    config = base_config()
+    config.data.update(name="digits", source="digits", task="digit")
+    config.features.directory = f"{ROOT}/features"
     config.batch_size = 64  # rows of the global batch
     config.steps = 300  # optimizer steps
     config.log_every = 20  # steps
     config.eval_every = 20  # steps
     config.checkpoint_every = 100  # steps
-    config.devices = 0  # 0: all
-    config.optim = {
-        "learning_rate": 1e-3,  # peak
-        "weight_decay": 0.0,
-        "scales_learning_rate": 1e-2,  # peak, for the learned scales
-        "warmup_steps": 0,  # steps
-    }
-    config.compare = {
-        "methods": ("stl", "aft"),
-        "betas": (1.0, 3.0, 10.0, 30.0, 100.0),
-        "search_seeds": (100, 101, 102),
-        "seeds": tuple(range(10)),
-    }
+    config.compare.seeds = tuple(range(10))
     return config

@@ -2,7 +2,7 @@
 # The whole path on a CPU: teacher, pretrained student, stored features, comparison, report.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=environment.sh
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" train
 
 run() {
   echo "\$ $*"

@@ -1,5 +1,6 @@
-# Sourced by the other scripts: makes .venv hold the package with its train and test extras, at the
-# pinned versions, and puts it first on PATH. Installs only when what it would install has changed.
+# Sourced by the other scripts: makes .venv hold the package with the extras that its arguments name,
+# at the pinned versions, and puts it first on PATH. Installs only when what it would install has
+# changed.
 # shellcheck shell=bash
 
 environment_error() {
@@ -31,16 +32,16 @@ environment_create() {
 }
 
 environment_install() {
-  local started=$SECONDS
-  echo "launch/environment.sh: installing the packages (a few minutes the first time)"
+  local extras="$1" started=$SECONDS
+  echo "launch/environment.sh: installing aft_jax[$extras] (a few minutes the first time)"
   .venv/bin/python -m pip install -qq --disable-pip-version-check \
-    -c launch/constraints.txt -e '.[train,test]' || environment_error \
+    -c launch/constraints.txt -e ".[$extras]" || environment_error \
     "the install failed, see above; it needs a package index that pip can reach. Then run this again."
   echo "launch/environment.sh: installed in $((SECONDS - started)) s"
 }
 
 environment_ready() {
-  local stamp=.venv/aft_jax.stamp wanted
+  local extras="$1" stamp=".venv/aft_jax.$1.stamp" wanted
   # The place is part of it: scripts in a copied .venv still run the interpreter it was copied from.
   wanted="$PWD $(cat setup.cfg launch/constraints.txt | cksum)"
   if [[ -f $stamp && "$(cat "$stamp")" == "$wanted" ]]; then
@@ -51,10 +52,10 @@ environment_ready() {
   elif ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     environment_create
   fi
-  environment_install
+  environment_install "$extras"
   echo "$wanted" >"$stamp"
 }
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
-environment_ready
+environment_ready "${1:-train}"
 export VIRTUAL_ENV="$PWD/.venv" PATH="$PWD/.venv/bin:$PATH"

@@ -48,7 +48,8 @@ def test_the_module_runs():
     )
     assert (child.returncode, child.stdout) == (2, "")
     assert child.stderr == (
-        "aft-jax: the verb is one of extract, train, evaluate, compare, report; got 'nonsense'.\n"
+        "aft-jax: the verb is one of extract, verify, list, "
+        "import-official, train, evaluate, compare, report; got 'nonsense'.\n"
     )
 
 
@@ -64,7 +65,9 @@ def test_without_a_workdir(refusal, verb):
 
 def test_a_leftover_argument(refusal):
     message = refusal("train", CONFIG, "--workdir=run", "extra")
-    assert "flags are --config, --config.KEY, --workdir and --split; got ['extra']" in message
+    assert (
+        "flags are --config, --config.KEY, --workdir, --split and --rows; got ['extra']" in message
+    )
 
 
 def test_an_unknown_flag(refusal):
@@ -95,7 +98,7 @@ def test_a_config_value_of_another_type(refusal):
 def test_an_unknown_source(refusal):
     message = refusal("extract", CONFIG, "--config.data.source=mnist")
     # The teacher is looked for first; either is the user's to fix.
-    assert "config.data.source is one of digits" in message or "has none" in message
+    assert "config.data.source is one of arrays, csv, digits" in message or "has none" in message
 
 
 def test_arguments_of_the_function_override_the_config(capsys):

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from aft_jax.config import differing_keys, resolve, to_json
-from aft_jax.config_file import parse_arguments
+from aft_jax.config.defaults import teacher
+from aft_jax.config.file import parse_arguments
 from aft_jax.errors import ConfigError
 from configs import digits
 
 STUDENT = digits.get_config("stage=student,smoke").to_dict()
-OPEN = ("student.options", "method_options")
+OPEN = ("student.options", "method_options", "data.columns", "teachers.wide_cnn.options")
 """Blocks whose keys the architecture or the method decides."""
 
 
@@ -170,6 +171,26 @@ def test_whole_numbers_are_floats_where_floats_are_due():
         ("beta", math.nan, "config.beta is finite and not negative; got nan"),
         ("optim.warmup_steps", 5, "config.optim.warmup_steps is at most config.steps; got 5 and 4"),
         ("compare.search_seeds", (1, 7), r"share none.*judge it; got \[1\] in both"),
+        ("data.name", "a/b", r"config\.data\.name is a name for stores.*; got 'a/b'"),
+        ("data.on_error", "ignore", r"config\.data\.on_error is one of 'raise', 'skip'; got 'ig"),
+        ("data.tune_fraction", 0.1, r"is 0 where config\.data\.tune names a split; got 0\.1 with"),
+        ("data.tune", "", r"config\.data\.tune_fraction is between 0 and 1.*; got 0\.0 with"),
+        ("inputs.kind", "sound", r"config\.inputs\.kind is one of 'array', 'image'.*'sound'"),
+        ("inputs.kind", "text", r"config\.inputs\.tokenizer is the directory or hub id"),
+        ("inputs.mean", (0.5,), r"config\.inputs\.mean has a number for red, green and blue; got"),
+        ("inputs.std", (1.0, 1.0, 0.0), r"config\.inputs\.std is positive; got"),
+        ("inputs.buckets", (64, 32, 128), r"buckets are rising lengths .*max_length; got \(64"),
+        ("inputs.buckets", (32, 64), r"buckets are rising lengths .*; got \(32, 64\) and 128"),
+        ("features.residency", "gpu", r"residency is one of 'auto', 'device', 'host', 'stream'"),
+        ("features.process", 1, r"features\.process counts from 0 below.*; got 1 of 1"),
+        ("augment.min_area", 0.0, r"config\.augment\.min_area is a share, above 0 and at most 1"),
+        ("views", -2, r"config\.views is -1, 0 or a number of stored views; got -2"),
+        ("views", 2, r"config\.views is 0 where inputs are no images; got 2 with .*'array'"),
+        (
+            "teachers.wide_cnn.dtype",
+            "int8",
+            r"config\.teachers\.wide_cnn\.dtype is one of 'float32",
+        ),
     ],
 )
 def test_every_rule_has_its_message(key, value, message):
@@ -220,12 +241,11 @@ def test_differing_keys_have_dotted_names_and_both_values():
     old = resolve(STUDENT)
     changed = edited("optim.learning_rate", 0.5)
     changed["student"]["options"]["dropout"] = 0.1
-    changed["teachers"]["second"] = changed["teachers"]["wide_cnn"] | {"source": "elsewhere"}
-    assert differing_keys(old, resolve(changed)) == {
+    changed["teachers"]["second"] = teacher("flax", "elsewhere")
+    added = {f"teachers.second.{key}": (None, value) for key, value in teacher("flax", "").items()}
+    assert differing_keys(old, resolve(changed)) == added | {
         "optim.learning_rate": (0.03, 0.5),
         "student.options.dropout": (None, 0.1),
-        "teachers.second.kind": (None, "flax"),
-        "teachers.second.pooling": (None, "pooled"),
         "teachers.second.source": (None, "elsewhere"),
     }
     assert differing_keys(old, old) == {}

@@ -119,12 +119,12 @@ def test_the_test_split_is_loaded_after_the_last_training_step(demo, monkeypatch
     module = sys.modules["aft_jax.experiments.compare"]  # the package exports the function
     original = module.load_split
 
-    def load_split(source, split, task):
-        if split == "test":
+    def load_split(config, role):
+        if role == "test":
             finished_when_test_was_loaded.append(
                 all((trial / "result.json").exists() for trial in trials)
             )
-        return original(source, split, task)
+        return original(config, role)
 
     monkeypatch.setattr(module, "load_split", load_split)
     command = next(line for line in demo_commands() if " compare " in line)

@@ -19,12 +19,9 @@ NEVER = (
     *("tensorstore", "safetensors", "tensorboardX", "sklearn", "tqdm", "matplotlib", "jinja2"),
 )
 FLOW = [
-    ("types", "errors", "files", "progress", "tensors", "version"),
+    ("types", "errors", "files", "progress", "tensors", "version", "entry_point"),
     ("losses",),
-    (
-        "config",
-        "config_file",
-    ),
+    ("config",),
     ("data",),
     ("students",),
     ("teachers",),

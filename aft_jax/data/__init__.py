@@ -1,34 +1,24 @@
-"""Data sources, splits and the order of rows."""
+"""Data sources, splits, what the student reads of an example, and the order of rows."""
 
-from collections.abc import Callable, Mapping
-
+from aft_jax.data.dataset import ArrayExamples as ArrayExamples
 from aft_jax.data.dataset import Dataset as Dataset
+from aft_jax.data.dataset import Example as Example
+from aft_jax.data.dataset import Examples as Examples
 from aft_jax.data.dataset import ids_digest as ids_digest
-from aft_jax.data.digits import load_digits
+from aft_jax.data.dataset import take as take
+from aft_jax.data.inputs import Inputs as Inputs
+from aft_jax.data.inputs import make_inputs as make_inputs
+from aft_jax.data.inputs import prepare_examples as prepare_examples
+from aft_jax.data.load import load_split as load_split
+from aft_jax.data.load import load_splits as load_splits
+from aft_jax.data.load import load_uncarved as load_uncarved
+from aft_jax.data.load import report_overlap as report_overlap
 from aft_jax.data.loader import PaddedRows as PaddedRows
 from aft_jax.data.loader import RowOrder as RowOrder
 from aft_jax.data.loader import evaluation_batches as evaluation_batches
+from aft_jax.data.loader import pick_views as pick_views
+from aft_jax.data.loader import prefetched as prefetched
 from aft_jax.data.loader import require_whole_batch as require_whole_batch
-from aft_jax.errors import ConfigError
-
-SOURCES: Mapping[str, Callable[[str, str], Dataset]] = {"digits": load_digits}
-"""Source name -> function of (split, task)."""
-
-
-def load_split(source: str, split: str, task: str) -> Dataset:
-    """Loads one split of a data source.
-
-    Args:
-        source: a key of `SOURCES`.
-        split: name of the split in that source.
-        task: what the labels are.
-
-    Returns:
-        The examples.
-
-    Raises:
-        ConfigError: the source, split or task is unknown.
-    """
-    if source not in SOURCES:
-        raise ConfigError(f"config.data.source is one of {', '.join(SOURCES)}; got {source!r}.")
-    return SOURCES[source](split, task)
+from aft_jax.data.records import Records as Records
+from aft_jax.data.sources import SOURCES as SOURCES
+from aft_jax.data.tokens import vocabulary_size as vocabulary_size

@@ -2,32 +2,103 @@
 
 import dataclasses
 import hashlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+
+Example = Mapping[str, Any]
+"""One example before anyone's preprocessing, under the names it has:
+
+    "image"  uint8 [h, w, 3]
+    "text"   str
+    "array"  any array, ready for the student
+"""
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """Random access to examples that are read, and decoded, only when asked for; thread-safe."""
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        ...
+
+    def __getitem__(self, row: int, /) -> Example:
+        """The example at a position.
+
+        Raises:
+            DataError: it cannot be read; the message names the file or row.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ArrayExamples:
+    """Examples that are rows of one array in host memory.
+
+    Attributes:
+        array: [n, ...].
+        name: the key under which each row is an example: "array" or "image".
+    """
+
+    array: np.ndarray
+    name: str = "array"
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.array)
+
+    def __getitem__(self, row: int) -> Example:
+        """The row as an example."""
+        return {self.name: self.array[row]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Subset:
+    """Some of the examples, in an order of their own.
+
+    Attributes:
+        examples: all of them.
+        rows: [m] positions among them.
+    """
+
+    examples: Examples
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        """The number of examples chosen."""
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> Example:
+        """The example chosen at a position."""
+        return self.examples[int(self.rows[row])]
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """The examples of one split, in host memory.
+    """The examples of one split.
 
     Attributes:
         name: of the data set, with its task where it has several.
         version: changes when the content does.
         split: name of the split.
         ids: [n] unique strings that do not depend on the position of an example.
-        inputs: [n, ...] what the student reads.
-        labels: [n] int32 class indices.
+        labels: [n] int32 class indices; -1 where an example has no label.
         classes: k class names.
+        examples: n examples, read when asked for.
+        digests: [n] hash of each example's content, by which overlapping splits are found; empty
+            where examples of equal content are meant to be there.
     """
 
     name: str
     version: str
     split: str
     ids: np.ndarray
-    inputs: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
+    examples: Examples
+    digests: np.ndarray
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -50,10 +121,10 @@ def take(dataset: Dataset, rows: np.ndarray, **changes: Any) -> Dataset:
     Returns:
         The smaller data set.
     """
-    return dataclasses.replace(
-        dataset,
-        ids=dataset.ids[rows],
-        inputs=dataset.inputs[rows],
-        labels=dataset.labels[rows],
-        **changes,
-    )
+    chosen = {
+        "ids": dataset.ids[rows],
+        "labels": dataset.labels[rows],
+        "examples": Subset(dataset.examples, rows),
+        "digests": dataset.digests[rows] if len(dataset.digests) else dataset.digests,
+    }
+    return dataclasses.replace(dataset, **(chosen | changes))

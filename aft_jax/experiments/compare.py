@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import aft_jax
 from aft_jax.config import Config
-from aft_jax.data import Dataset, load_split
+from aft_jax.data import Dataset, load_split, report_overlap
 from aft_jax.experiments import records
 from aft_jax.experiments.diagnose import diagnose
 from aft_jax.experiments.statistics import tune_by_beta, verdict
@@ -30,8 +30,9 @@ from aft_jax.features import read_manifest, store_path
 from aft_jax.progress import progress_bar
 from aft_jax.students import load_student
 from aft_jax.training import workdir as run_directory
+from aft_jax.training.batches import StudentData, read_by_student, teacher_features
 from aft_jax.training.evaluate import evaluate_on
-from aft_jax.training.experiment import Experiment, build, teacher_features
+from aft_jax.training.experiment import Experiment, build
 from aft_jax.training.metrics import MetricsWriter
 from aft_jax.training.sharding import replicated
 from aft_jax.training.trainer import fit
@@ -82,7 +83,10 @@ def compare(config: Config, workdir: pathlib.Path) -> str:
     searched = [m for m, experiment in experiments.items() if experiment.regularizer.reads_teachers]
     # Read before training: a damaged store is found now, not by the pictures at the end.
     first = experiments[searched[0]] if searched else None
-    tune_features = teacher_features(first.config, first.tune, config.data.tune) if first else {}
+    tune_features = None
+    if first:
+        whole = replicated(first.mesh)  # pictures need no division of the rows
+        tune_features = teacher_features(first.config, first.tune.dataset, whole)
     plan = config.compare
     search_runs = len(searched) * len(plan.betas) * len(plan.search_seeds)
     steps = (search_runs + len(experiments) * len(plan.seeds)) * config.steps
@@ -98,12 +102,12 @@ def compare(config: Config, workdir: pathlib.Path) -> str:
         ]
     first_runs = {run.method: workdir / run.directory for run in reversed(runs)}
     diagnose(experiments, first_runs, tune_features, workdir)
-    test = load_split(config.data.source, config.data.test, config.data.task)
+    test = load_split(config.data, "test")
     comparison = records.Comparison(
-        **_facts(config, experiments, len(test), runs[0].parameters),
+        **_facts(config, experiments, test, runs[0].parameters),
         beta_search=search,
         chosen_beta=chosen,
-        trials=tuple(_test(experiments, runs, test, workdir)),
+        trials=tuple(_test(experiments, runs, read_by_student(config, test), workdir)),
     )
     records.save(comparison, workdir)
     return verdict(comparison)
@@ -166,7 +170,7 @@ def _train(
 def _test(
     experiments: Mapping[str, Experiment],
     runs: list[FinishedRun],
-    test: Dataset,
+    test: StudentData,
     workdir: pathlib.Path,
 ) -> list[records.Trial]:
     """The final runs with their results on the test split."""
@@ -193,14 +197,15 @@ def _test(
 
 
 def _facts(
-    config: Config, experiments: Mapping[str, Experiment], test_rows: int, parameters: int
+    config: Config, experiments: Mapping[str, Experiment], test: Dataset, parameters: int
 ) -> dict[str, Any]:
     """What was compared on what, for the record."""
     experiment = next(iter(experiments.values()))
-    sizes = {"train": len(experiment.train), "tune": len(experiment.tune), "test": test_rows}
+    train, tune = experiment.train.dataset, experiment.tune.dataset
+    sizes = {"train": len(train), "tune": len(tune), "test": len(test)}
     teachers = {}
     for name in config.teachers:
-        manifest = read_manifest(store_path(config, name, config.data.train))
+        manifest = read_manifest(store_path(config, name, train.split))
         teachers[name] = {
             "id": manifest.teacher_id,
             "parameters": manifest.teacher_parameters,
@@ -208,10 +213,11 @@ def _facts(
         }
     return {
         "dataset": {
-            "name": experiment.train.name,
-            "version": experiment.train.version,
+            "name": train.name,
+            "version": train.version,
             "splits": sizes,
-            "num_classes": len(experiment.train.classes),
+            "num_classes": len(train.classes),
+            "overlap": report_overlap((train, tune, test)),
         },
         "student": {
             "name": config.student.name,

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from aft_jax.experiments.diagnostics import FILE_NAME
+from aft_jax.features import TeacherFeatures
 from aft_jax.losses import gates
 from aft_jax.losses.kernels import cosine_kernel
 from aft_jax.losses.scales import scaled
 from aft_jax.students import load_student
 from aft_jax.training.experiment import Experiment
 from aft_jax.training.workdir import load_regularizer
+from aft_jax.types import PyTree
 
 ROWS = 200
 """Examples in a kernel picture."""
@@ -23,7 +25,7 @@ ROWS = 200
 def diagnose(
     experiments: Mapping[str, Experiment],
     directories: Mapping[str, pathlib.Path],
-    tune_features: Mapping[str, np.ndarray],
+    tune_features: TeacherFeatures | None,
     workdir: pathlib.Path,
 ) -> None:
     """Writes `diagnostics.npz` for one finished run of each method.
@@ -31,23 +33,33 @@ def diagnose(
     Args:
         experiments: method -> its experiment.
         directories: method -> the run to look at.
-        tune_features: teacher name -> [n, t] stored features of the tune split.
+        tune_features: the teachers' features of the tune split; None where no method reads them.
         workdir: directory of the comparison.
     """
     tune = next(iter(experiments.values())).tune
-    rows = np.argsort(tune.labels, kind="stable")
+    labels = tune.dataset.labels
+    rows = np.argsort(labels, kind="stable")
+    rows = rows[labels[rows] >= 0]
     rows = rows[np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).astype(int)]
-    arrays: dict[str, Any] = {"kernel/labels": tune.labels[rows]}
+    views = np.zeros(len(rows), np.int64) if _views(experiments) else None
+    keys = [f"{name}/0" for name in tune.dataset.ids[rows]] if views is not None else None
+    inputs = jax.tree.map(jnp.asarray, tune.inputs(rows, views=keys))
+    arrays: dict[str, Any] = {"kernel/labels": labels[rows]}
     for method, experiment in experiments.items():
-        features = _student_features(experiment, directories[method], tune.inputs[rows])
+        features = _student_features(experiment, directories[method], inputs)
         arrays[f"kernel/{method}"] = _kernel(features)
     transfers = [m for m, experiment in experiments.items() if experiment.features]
-    if transfers:
+    if transfers and tune_features:
         # A picture shows one set of gates: those of "aft", else of the first with teachers.
         shown = "aft" if "aft" in transfers else transfers[0]
-        chosen = {name: features[rows] for name, features in tune_features.items()}
-        arrays |= _teacher_arrays(directories[shown], chosen)
+        named, _ = tune_features.batch(rows, views)
+        arrays |= _teacher_arrays(directories[shown], jax.device_get(named))
     np.savez(workdir / FILE_NAME, **arrays)
+
+
+def _views(experiments: Mapping[str, Experiment]) -> int:
+    """How many views the stores hold, if any."""
+    return max(0, next(iter(experiments.values())).config.views)
 
 
 def _teacher_arrays(
@@ -65,11 +77,9 @@ def _optional(scale: np.ndarray | None) -> jax.Array | None:
     return None if scale is None else jnp.asarray(scale)
 
 
-def _student_features(
-    experiment: Experiment, directory: pathlib.Path, inputs: np.ndarray
-) -> jax.Array:
+def _student_features(experiment: Experiment, directory: pathlib.Path, inputs: PyTree) -> jax.Array:
     variables = load_student(directory).variables
-    output, _ = experiment.student.apply(variables, jnp.asarray(inputs), False, {})
+    output, _ = experiment.student.apply(variables, inputs, False, {})
     return output.features
 
 

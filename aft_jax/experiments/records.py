@@ -15,12 +15,17 @@ FILE_NAME = "comparison.json"
 
 
 class DatasetFacts(TypedDict):
-    """The data set of a comparison; `splits` maps train / tune / test to numbers of examples."""
+    """The data set of a comparison.
+
+    `splits` maps train / tune / test to numbers of examples, `overlap` a pair of splits to the
+    number of examples that both have, where there are any.
+    """
 
     name: str
     version: str
     splits: dict[str, int]
     num_classes: int
+    overlap: dict[str, int]
 
 
 class StudentFacts(TypedDict):

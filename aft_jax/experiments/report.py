@@ -183,6 +183,8 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
             f"{student['init_from'] or 'random weights'}",
         ),
     ]
+    for pair, count in dataset["overlap"].items():
+        facts.append((f"Overlap of {pair}", f"{quantity(count, 'example')} in both"))
     for name, teacher in comparison.teachers.items():
         ratio = teacher["parameters"] / max(student["parameters"], 1)
         size = f"{quantity(teacher['parameters'], 'parameter')} ({ratio:.3g} × the student's)"

@@ -1,87 +1,183 @@
 """The `extract` verb: every teacher's features of the splits that training and tuning read."""
 
-import pathlib
-from collections.abc import Iterator
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from aft_jax.config import Config
-from aft_jax.data import Dataset, load_split
-from aft_jax.errors import ConfigError
-from aft_jax.features.manifest import describe, describe_teacher
+from aft_jax.data import Dataset, load_splits, prefetched
+from aft_jax.errors import ConfigError, StoreError
+from aft_jax.features.describe import expected_fields, store_path
+from aft_jax.features.kv import Directory
+from aft_jax.features.manifest import MANIFEST, Plan, read_plan, require
+from aft_jax.features.prepare import Prepared, make_prepare, require_images
 from aft_jax.features.reader import open_store
-from aft_jax.features.writer import check_ids, write_store
+from aft_jax.features.shard_buffer import ShardBuffer
+from aft_jax.features.writer import StoreWriter, check_ids, make_plan
 from aft_jax.progress import progress_bar
 from aft_jax.teachers import Teacher, make_teacher
 
-BATCH_ROWS = 256
 
-
-def store_path(config: Config, teacher: str, split: str) -> pathlib.Path:
-    """Where one teacher's features of one split are: features_dir/teacher/source-task-split."""
-    data = config.data
-    return pathlib.Path(config.features_dir) / teacher / f"{data.source}-{data.task}-{split}"
-
-
-def extract(config: Config) -> list[pathlib.Path]:
+def extract(config: Config, teachers: Mapping[str, Teacher] | None = None) -> list[str]:
     """Computes and stores every teacher's features of the train and tune splits, once.
 
-    A store that is there already is kept if it is whole and the right one, else refused. The test
-    split gets no features: a student needs none to be evaluated.
+    A store that is there already is kept if it is whole and the right one, gone on with if it was
+    interrupted, else refused. The test split gets no features: a student needs none to be
+    evaluated. With `config.features.processes` above 1 every process computes its own shards and
+    the first one completes the stores when all are there.
 
     Args:
         config: the run's config.
+        teachers: teachers made in Python, by their name in `config.teachers`; the others are
+            loaded.
 
     Returns:
-        The directories of the stores.
+        The paths of the stores.
 
     Raises:
-        ConfigError: a teacher, source or split is unknown.
-        StoreError: an existing store belongs to another teacher or other data, a split is empty or
-            its ids repeat, or features are not finite.
+        ConfigError: a teacher, source or split is unknown, or views of something else than images
+            are asked for.
+        DataError: the data cannot be read.
+        StoreError: a store belongs to another teacher or other data, cannot be written, a split is
+            empty or its ids repeat, or features are not finite.
     """
-    if not config.teachers:
-        raise ConfigError("extract needs a teacher; config.teachers is empty. Name at least one.")
+    given = dict(teachers or {})
+    require_teachers(config, given)
+    if config.views < 0:
+        raise ConfigError(
+            "stored views are counted by config.views; -1 cuts fresh ones in training, which no "
+            "store has. Set config.views to how many, or to 0."
+        )
+    datasets = load_splits(config.data, "train", "tune")
     stores = []
-    for name, teacher_config in config.teachers.items():
-        teacher = make_teacher(teacher_config)
-        for split in (config.data.train, config.data.tune):
-            dataset = load_split(config.data.source, split, config.data.task)
-            store = store_path(config, name, split)
-            _extract_split(teacher, dataset, store)
-            stores.append(store)
+    for name in config.teachers:
+        teacher = given[name] if name in given else make_teacher(config.teachers[name])
+        for dataset in datasets:
+            path = store_path(config, name, dataset.split)
+            _extract_split(config, name, teacher, dataset, path)
+            stores.append(path)
     return stores
 
 
-def _extract_split(teacher: Teacher, dataset: Dataset, store: pathlib.Path) -> None:
-    described = describe(dataset) | describe_teacher(teacher.identity)
-    if store.exists():
-        open_store(store, described)  # a damaged one is refused here, not kept
-        return
-    check_ids(dataset.ids)
-    width = next(_batches(teacher, dataset.inputs[:1], None)).shape[1]
-    with progress_bar(len(dataset), f"extract {store}", "row") as progress:
-        write_store(
-            store,
-            dataset.ids,
-            _batches(teacher, dataset.inputs, progress),
-            width,
-            teacher_parameters=teacher.parameters,
-            **described,
+def require_teachers(config: Config, given: Mapping[str, Teacher]) -> None:
+    """Refuses a run without teachers, and teachers that it does not name.
+
+    Args:
+        config: the run's config.
+        given: teachers made in Python.
+
+    Raises:
+        ConfigError: there are none, or one is not in `config.teachers`.
+    """
+    if not config.teachers:
+        raise ConfigError("extract needs a teacher; config.teachers is empty. Name at least one.")
+    strangers = sorted(set(given) - set(config.teachers))
+    if strangers:
+        raise ConfigError(
+            f"teachers given in Python are named in config.teachers, which has "
+            f"{', '.join(config.teachers)}; got {', '.join(strangers)}. Add them there."
         )
 
 
-def _batches(teacher: Teacher, inputs: np.ndarray, progress: tqdm | None) -> Iterator[np.ndarray]:
-    """A teacher's features batch by batch; where it names several, they stand side by side.
+def _extract_split(
+    config: Config, name: str, teacher: Teacher, dataset: Dataset, path: str
+) -> None:
+    expected = expected_fields(config, dataset, config.teachers[name], teacher.identity)
+    store = Directory(path)
+    if store.read(MANIFEST) is not None:
+        open_store(path, expected)  # a damaged one is refused here, not kept
+        return
+    check_ids(dataset.ids)
+    if config.views:
+        require_images(dataset)
+    begun = read_plan(store)
+    if begun is not None:
+        require(path, begun, expected)
+    work = _Work(config, teacher, dataset, store, expected, begun)
+    work.run()
 
-    The last batch is filled up to the shape of the others, so that the teacher compiles once.
-    """
-    for start in range(0, len(inputs), BATCH_ROWS):
-        part = inputs[start : start + BATCH_ROWS]
-        filling = np.repeat(part[:1], BATCH_ROWS - len(part), axis=0)
-        named = teacher.features(np.concatenate([part, filling]))
-        features = np.concatenate([named[name] for name in sorted(named)], axis=1)
-        if progress is not None:
-            progress.update(len(part))
-        yield features[: len(part)]
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """The extraction of one split by one process."""
+
+    config: Config
+    teacher: Teacher
+    dataset: Dataset
+    store: Directory
+    expected: dict[str, Any]
+    begun: Plan | None
+
+    def run(self) -> None:
+        features = self.config.features
+        plan = self.begun or self._plan(self._first_outputs())
+        writer = StoreWriter(self.store, self.dataset.ids, plan)
+        pending = writer.pending(features.process, features.processes)
+        if pending:
+            self._compute(writer, pending)
+        if features.process == 0:
+            writer.finish()
+
+    def _compute(self, writer: StoreWriter, pending: list[int]) -> None:
+        features, plan = self.config.features, writer.plan
+        unit = max(1, plan.views)
+        bounds = [plan.rows_of(shard) for shard in pending]
+        examples = np.concatenate(
+            [np.arange(start // unit, stop // unit) for start, stop in bounds]
+        )
+        rows = len(examples) * unit
+        size = min(max(1, features.batch_size // unit), len(examples))
+        prepare = make_prepare(self.config, self.teacher, self.dataset, examples, size)
+        batches = prefetched(
+            prepare, 0, -(-len(examples) // size), features.threads, features.threads
+        )
+        buffer = ShardBuffer(writer, pending)
+        mine = len(range(features.process, plan.shards, features.processes))
+        before = (mine - len(pending)) * plan.shard_rows
+        with progress_bar(rows + before, f"extract {self.store.path}", "row") as progress:
+            _begin_at(progress, before)
+            for batch in batches:
+                named = self.teacher.features(batch.inputs)
+                buffer.add(self._side_by_side(named, plan, batch), batch.views)
+                progress.update(batch.rows)
+        buffer.close()
+
+    def _first_outputs(self) -> Mapping[str, np.ndarray]:
+        """What the teacher makes of one example: its parts and their widths."""
+        prepare = make_prepare(self.config, self.teacher, self.dataset, np.zeros(1, int), 1)
+        return self.teacher.features(prepare(0).inputs)
+
+    def _plan(self, named: Mapping[str, np.ndarray]) -> Plan:
+        edges = np.cumsum([0, *(named[part].shape[1] for part in sorted(named))]).tolist()
+        parts = dict(zip(sorted(named), itertools.pairwise(edges), strict=True))
+        return make_plan(
+            self.dataset.ids,
+            parts,
+            processes=self.config.features.processes,
+            teacher_parameters=self.teacher.parameters,
+            **self.expected,
+        )
+
+    def _side_by_side(
+        self, named: Mapping[str, np.ndarray], plan: Plan, batch: Prepared
+    ) -> np.ndarray:
+        """The parts of a batch as the columns of the store."""
+        found = {part: named[part].shape[1:] for part in sorted(named)}
+        widths = {part: (stop - start,) for part, (start, stop) in plan.parts.items()}
+        if found != widths:
+            raise StoreError(
+                f"a teacher's features keep their parts and widths; {self.store.path} was begun "
+                f"with {widths}, the teacher now gives {found}. Extract into another "
+                "config.features.directory."
+            )
+        return np.concatenate([named[part] for part in sorted(named)], axis=1)[: batch.rows]
+
+
+def _begin_at(progress: tqdm, rows: int) -> None:
+    """Counts rows as done without counting them into the rate."""
+    progress.initial = progress.n = min(rows, progress.total)
+    progress.refresh()

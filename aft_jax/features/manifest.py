@@ -1,21 +1,26 @@
-"""What a feature store says about itself, and the check that it is the one a run needs."""
+"""What a feature store says about itself, and the check that it is the one a run needs.
+
+plan.json is the first file of a store: all that is fixed before the first shard. manifest.json is
+the last: the plan with the hash of every other file, and of itself.
+"""
 
 import dataclasses
+import hashlib
 import json
-import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar, get_args, get_origin
 
-from aft_jax.data import Dataset, ids_digest
 from aft_jax.errors import StoreError
-from aft_jax.teachers import TeacherIdentity
+from aft_jax.features.kv import Directory
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+PLAN = "plan.json"
 MANIFEST = "manifest.json"
+OWN_HASH = "manifest_sha256"
 
 
 @dataclasses.dataclass(frozen=True)
-class Manifest:
+class Plan:
     """The binding of a store to its teacher and its examples.
 
     Attributes:
@@ -29,11 +34,14 @@ class Manifest:
         dataset_name: name of the data set.
         dataset_version: changes when its content does.
         dataset_split: which split.
-        dataset_rows: how many examples.
+        dataset_rows: n, how many examples.
         dataset_ids_sha256: digest of the ordered example ids.
+        views: m, stored versions of each example; 0 for the example as it is.
+        augmentation: how views are cut, as JSON; "" without views.
         dtype: of the stored features.
-        shape: [n, t].
-        files_sha256: file of the store -> hash of its content.
+        shape: [n * max(1, m), t]; view v of example i is row i * m + v.
+        parts: part of the teacher's output -> its [start, stop) columns.
+        shard_rows: rows in every shard but the last, which may have fewer.
     """
 
     format_version: int
@@ -48,102 +56,182 @@ class Manifest:
     dataset_split: str
     dataset_rows: int
     dataset_ids_sha256: str
+    views: int
+    augmentation: str
     dtype: str
     shape: tuple[int, int]
+    parts: Mapping[str, tuple[int, int]]
+    shard_rows: int
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+        return -(-self.shape[0] // self.shard_rows)
+
+    def rows_of(self, shard: int) -> tuple[int, int]:
+        """The first row of a shard, and one past its last."""
+        start = shard * self.shard_rows
+        return start, min(start + self.shard_rows, self.shape[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest(Plan):
+    """A plan that was carried out.
+
+    Attributes:
+        files_sha256: file of the store -> hash of its content.
+    """
+
     files_sha256: Mapping[str, str]
 
 
-def describe(dataset: Dataset) -> dict[str, Any]:
-    """The manifest fields that a data set decides."""
-    return {
-        "dataset_name": dataset.name,
-        "dataset_version": dataset.version,
-        "dataset_split": dataset.split,
-        "dataset_rows": len(dataset),
-        "dataset_ids_sha256": ids_digest(dataset.ids),
-    }
+P = TypeVar("P", bound=Plan)
 
 
-def describe_teacher(identity: TeacherIdentity) -> dict[str, Any]:
-    """The manifest fields that a teacher decides."""
-    return {
-        "teacher_id": identity.id,
-        "teacher_revision": identity.revision,
-        "teacher_weights_sha256": identity.weights_sha256,
-        "preprocessing": identity.preprocessing,
-        "pooling": identity.pooling,
-    }
+def render_plan(plan: Plan) -> bytes:
+    """The content of plan.json."""
+    return (json.dumps(dataclasses.asdict(plan), indent=2) + "\n").encode()
 
 
-def read_manifest(store: pathlib.Path) -> Manifest:
-    """Reads a store's manifest.
+def render_manifest(manifest: Manifest) -> bytes:
+    """The content of manifest.json."""
+    fields = dataclasses.asdict(manifest)
+    return (json.dumps(fields | {OWN_HASH: _digest(fields)}, indent=2) + "\n").encode()
+
+
+def read_plan(store: Directory) -> Plan | None:
+    """Reads what a store was begun as.
 
     Args:
         store: the store's directory.
 
     Returns:
+        The plan, or None where no store was begun.
+
+    Raises:
+        StoreError: it cannot be read, is of another format or malformed.
+    """
+    content = store.read(PLAN)
+    return None if content is None else _parse(f"{store.path}/{PLAN}", content, Plan)
+
+
+def read_manifest(path: str) -> Manifest:
+    """Reads a store's manifest.
+
+    Args:
+        path: the store's directory, local or a URL.
+
+    Returns:
         The manifest.
 
     Raises:
-        StoreError: there is no complete store, its format is another version's, or it is
-            malformed.
+        StoreError: there is no complete store, its format is another version's, or the manifest
+            is damaged.
     """
-    path = store / MANIFEST
-    if not path.is_file():
-        raise StoreError(
-            f"a complete feature store has a {MANIFEST}, written last; {store} has none. "
-            "Run `aft-jax extract` with the same --config."
-        )
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        version = fields["format_version"]
-        if version == FORMAT_VERSION:
-            _check_types(fields)
-            return Manifest(**fields | {"shape": tuple(fields["shape"])})
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{path} is not a manifest: {error}. Delete {store} and extract the features again."
-        ) from error
-    raise StoreError(
-        f"format_version of {store} is {version}; this version of aft_jax reads "
-        f"{FORMAT_VERSION}. Upgrade aft_jax, or extract the features again."
-    )
+    store = Directory(str(path))
+    content = store.read(MANIFEST)
+    if content is None:
+        raise _unfinished(store)
+    return _parse(f"{store.path}/{MANIFEST}", content, Manifest)
 
 
-def _check_types(fields: Mapping[str, Any]) -> None:
-    for field in dataclasses.fields(Manifest):
-        value = fields[field.name]
-        if field.name == "shape":
-            fits = type(value) is list and [type(size) for size in value] == [int, int]
-        elif field.name == "files_sha256":
-            fits = type(value) is dict and all(type(digest) is str for digest in value.values())
-        else:
-            fits = type(value) is field.type
-        if not fits:
-            kind = field.type.__name__ if isinstance(field.type, type) else field.type
-            raise TypeError(f"{field.name} is of type {kind}, got {value!r}")
-
-
-def require(store: pathlib.Path, manifest: Manifest, expected: Mapping[str, Any]) -> None:
+def require(path: str, found: Plan, expected: Mapping[str, Any]) -> None:
     """Refuses a store that is not the expected one.
 
     Args:
-        store: the store's directory, for the message.
-        manifest: what the store says.
-        expected: manifest field -> the value that the run is about to use.
+        path: the store's directory, for the message.
+        found: what the store says.
+        expected: field of the plan -> the value that the run is about to use.
 
     Raises:
         StoreError: a field differs; the message names every such field with both values.
     """
-    found = dataclasses.asdict(manifest)
+    fields = dataclasses.asdict(found)
     wrong = [
-        f"{field}: the store has {found[field]!r}, the run needs {value!r}"
+        f"{field}: the store has {fields[field]!r}, the run needs {value!r}"
         for field, value in expected.items()
-        if found[field] != value
+        if fields[field] != value
     ]
     if wrong:
         raise StoreError(
-            "features are used only with the teacher and examples they were computed from; "
-            f"{store} does not fit. {'; '.join(wrong)}. Delete that directory and run "
-            "`aft-jax extract` again, or point config.features_dir at the right stores."
+            "features are used only with the teacher, examples and views they were computed from; "
+            f"{path} does not fit. {'; '.join(wrong)}. Go back to the config that the store was "
+            "made with, point config.features.directory elsewhere, or delete that directory and "
+            "run `aft-jax extract` again."
         )
+
+
+def _unfinished(store: Directory) -> StoreError:
+    plan = read_plan(store)
+    if plan is None:
+        return StoreError(
+            f"a feature store has a {MANIFEST}, written last; {store.path} holds no store. "
+            "Run `aft-jax extract` with the same --config."
+        )
+    done = sum(name.startswith("done/") for name in store.names())
+    return StoreError(
+        f"a complete feature store has a {MANIFEST}, written last; {store.path} is half-written: "
+        f"{done} of {plan.shards} shards are done. The same `aft-jax extract` resumes it."
+    )
+
+
+def _parse(place: str, content: bytes, kind: type[P]) -> P:
+    try:
+        fields = json.loads(content)
+        version = fields["format_version"]
+        if version == FORMAT_VERSION:
+            if kind is Manifest:
+                _check_own_hash(fields)
+            return kind(**{name: _value(kind, name, item) for name, item in fields.items()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{place} is damaged: {error}. Delete that file, and the same `aft-jax extract` "
+            "writes it again from the shards that are done."
+            if kind is Manifest
+            else f"{place} is damaged: {error}. Delete the store and extract the features again."
+        ) from error
+    raise StoreError(
+        f"format_version of {place} is {version}; this version of aft_jax reads "
+        f"{FORMAT_VERSION}. "
+        + (
+            "Upgrade aft_jax."
+            if isinstance(version, int) and version > FORMAT_VERSION
+            else "Delete the store and extract the features again."
+        )
+    )
+
+
+def _check_own_hash(fields: dict[str, Any]) -> None:
+    recorded = fields.pop(OWN_HASH)
+    found = _digest(fields)
+    if recorded != found:
+        raise ValueError(f"{OWN_HASH} is {recorded!r}, its other fields have {found!r}")
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    """Of the meaning, so that it does not depend on spaces or the order of fields."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _value(kind: type[Plan], name: str, item: Any) -> Any:
+    """A field of the type its record declares, with JSON's lists turned into tuples."""
+    declared = {field.name: field.type for field in dataclasses.fields(kind)}
+    if name not in declared:
+        raise TypeError(f"{name!r} is no field of it")
+    value = _typed(declared[name], item)
+    if value is None:
+        raise TypeError(f"{name} is of type {declared[name]}, got {item!r}")
+    return value
+
+
+def _typed(declared: Any, item: Any) -> Any:
+    """The item as the declared type, or None."""
+    if get_origin(declared) is tuple:
+        fits = isinstance(item, list) and [type(size) for size in item] == [int, int]
+        return tuple(item) if fits else None
+    if get_origin(declared) is None:
+        return item if type(item) is declared else None
+    if not isinstance(item, dict):
+        return None
+    values = {name: _typed(get_args(declared)[1], value) for name, value in item.items()}
+    return None if None in values.values() else values

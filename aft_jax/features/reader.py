@@ -1,120 +1,198 @@
 """Reading a feature store: checked against what the run needs, rows found by example id."""
 
+import concurrent.futures
+import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import tensorstore as ts
 
 from aft_jax.data import ids_digest
 from aft_jax.errors import StoreError
-from aft_jax.features.manifest import Manifest, read_manifest, require
-from aft_jax.features.writer import file_hashes
+from aft_jax.features import shards
+from aft_jax.features.kv import Directory
+from aft_jax.features.local_copy import local_copy
+from aft_jax.features.manifest import MANIFEST, Manifest, read_manifest, require
+from aft_jax.features.rows import ShardRows
+from aft_jax.features.writer import IDS
+from aft_jax.files import sha256_of
+
+HASH_THREADS = 2
 
 
-class FeatureStore(NamedTuple):
-    """An opened store.
+@dataclasses.dataclass(frozen=True)
+class FeatureStore:
+    """An opened store; its features are read when asked for.
 
     Attributes:
+        path: as it was opened, for messages.
         manifest: what it says about itself.
         ids: [n] example ids in row order.
-        features: [n, t] float32.
+        directory: the files on this machine: the store itself, or its local copy.
     """
 
+    path: str
     manifest: Manifest
     ids: np.ndarray
-    features: np.ndarray
+    directory: pathlib.Path
+
+    @property
+    def parts(self) -> Mapping[str, tuple[int, int]]:
+        """Part of the teacher's output -> its [start, stop) columns."""
+        return self.manifest.parts
+
+    def rows(self) -> ShardRows:
+        """The features, [n * max(1, views), t] in the stored dtype, in their files."""
+        return self._rows(shards.FEATURES, self.manifest.shape[1], self.manifest.dtype)
+
+    def views(self) -> np.ndarray:
+        """The parameters of the stored views.
+
+        Returns:
+            [n * views, 5] int32: top, left, height, width, flip.
+        """
+        return self._rows(shards.VIEWS, len(shards.VIEW_FIELDS), "int32").read_all()
+
+    def places(self, ids: np.ndarray) -> np.ndarray:
+        """Where the given examples are.
+
+        Args:
+            ids: [m] example ids.
+
+        Returns:
+            [m] positions among `self.ids`; -1 for an example without features.
+        """
+        if np.array_equal(self.ids, ids):
+            return np.arange(len(ids))
+        order = np.argsort(self.ids)
+        found = np.searchsorted(self.ids, ids, sorter=order)
+        places = order[np.minimum(found, len(order) - 1)]
+        return np.where(self.ids[places] == ids, places, -1)
+
+    def _rows(self, array: str, width: int, dtype: str) -> ShardRows:
+        files = [
+            self.directory / shards.chunk_name(array, shard)
+            for shard in range(self.manifest.shards)
+        ]
+        rows = self.manifest.shape[0]
+        return ShardRows(files, (rows, width), self.manifest.shard_rows, shards.numpy_dtype(dtype))
 
 
-def open_store(store: pathlib.Path, expected: Mapping[str, Any]) -> FeatureStore:
+def open_store(path: str, expected: Mapping[str, Any]) -> FeatureStore:
     """Opens a store after checking its manifest, the hashes of its files and what they hold.
 
+    A store in a bucket is copied to this machine first, once.
+
     Args:
-        store: the store's directory.
-        expected: manifest field -> the value that the run is about to use.
+        path: the store's directory, local or a URL.
+        expected: field of the plan -> the value that the run is about to use.
 
     Returns:
-        The store, its features in host memory.
+        The store.
 
     Raises:
         StoreError: the store is missing, incomplete, damaged, or not the expected one.
     """
-    manifest = read_manifest(store)
-    require(store, manifest, expected)
-    _check_hashes(store, manifest)
-    ids, features = _read_files(store)
-    _check_content(store, manifest, ids, features)
-    return FeatureStore(manifest, ids, features)
+    path = str(path)
+    manifest = read_manifest(path)
+    require(path, manifest, expected)
+    local = Directory(path).local
+    directory = local_copy(path, manifest) if local is None else local
+    check_files(path, directory, manifest)
+    ids = np.array((directory / IDS).read_bytes().decode().split("\n")[:-1], str)
+    _check_ids(path, manifest, ids)
+    return FeatureStore(path, manifest, ids, directory)
 
 
-def _check_hashes(store: pathlib.Path, manifest: Manifest) -> None:
-    hashes = file_hashes(store)
-    for name in sorted(set(manifest.files_sha256) | set(hashes)):
-        recorded, found = manifest.files_sha256.get(name), hashes.get(name)
-        if recorded != found:
-            raise StoreError(
-                f"files of a store have the hashes in its manifest; {store / name} has {found}, "
-                f"the manifest says {recorded}. The store is damaged: delete it and extract again."
-            )
+def check_files(path: str, directory: pathlib.Path, manifest: Manifest) -> None:
+    """Reads every file of a store and compares its hash.
+
+    Args:
+        path: the store, for messages.
+        directory: its files.
+        manifest: the hashes.
+
+    Raises:
+        StoreError: a file is missing or holds something else.
+    """
+    with concurrent.futures.ThreadPoolExecutor(HASH_THREADS) as pool:
+        found = pool.map(lambda name: _hash(directory / name), manifest.files_sha256)
+    for (name, recorded), digest in zip(manifest.files_sha256.items(), found, strict=True):
+        if digest == recorded:
+            continue
+        said = "is missing" if digest is None else f"has {digest}"
+        raise StoreError(
+            f"files of a store have the hashes in its {MANIFEST}; {path}/{name} {said}, the "
+            f"manifest says {recorded}. {_fix(path, directory, name)}"
+        )
 
 
-def _read_files(store: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-    kvstore = {"driver": "file", "path": str(store / "features")}
+def _hash(file: pathlib.Path) -> str | None:
     try:
-        array: Any = ts.open({"driver": "zarr3", "kvstore": kvstore}).result()
-        ids = (store / "ids.txt").read_bytes().decode().split("\n")[:-1]
-        return np.array(ids, str), np.asarray(array.read().result())
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"a store holds ids.txt and a zarr array; those of {store} cannot be read: {error}. "
-            "The store is damaged: delete it and extract again."
-        ) from error
+        return sha256_of(file)
+    except OSError:
+        return None
 
 
-def _check_content(
-    store: pathlib.Path, manifest: Manifest, ids: np.ndarray, features: np.ndarray
-) -> None:
-    pairs = [
-        ("dtype", manifest.dtype, features.dtype.name),
-        ("shape", manifest.shape, features.shape),
-        ("shape[0]", manifest.shape[0], len(ids)),
-        ("dataset_rows", manifest.dataset_rows, len(ids)),
-        ("dataset_ids_sha256", manifest.dataset_ids_sha256, ids_digest(ids)),
-    ]
-    wrong = [
-        f"{field}: the manifest says {said!r}, the files have {found!r}"
-        for field, said, found in pairs
-        if said != found
-    ]
-    if wrong:
+def _fix(path: str, directory: pathlib.Path, name: str) -> str:
+    if str(directory) not in (path, str(Directory(path).local)):
+        return f"Delete the local copy {directory}: it is made anew."
+    shard = name.split("/")[2:3] if "/c/" in name else []
+    marker = f" and {path}/done/{int(shard[0]):05}.json" if shard else ""
+    return (
+        f"Delete {path}/{MANIFEST}{marker}, and the same `aft-jax extract` makes "
+        f"{'this shard' if shard else 'that file'} anew and keeps the rest."
+    )
+
+
+def _check_ids(path: str, manifest: Manifest, ids: np.ndarray) -> None:
+    """The one contradiction that right hashes leave possible: ids that another program wrote."""
+    if (manifest.dataset_rows, manifest.dataset_ids_sha256) != (len(ids), ids_digest(ids)):
         raise StoreError(
-            f"a manifest describes the files beside it; that of {store} does not. "
-            f"{'; '.join(wrong)}. The store is damaged: delete it and extract again."
+            f"a manifest describes the files beside it; that of {path} says dataset_rows "
+            f"{manifest.dataset_rows} and dataset_ids_sha256 {manifest.dataset_ids_sha256!r}, "
+            f"{IDS} has {len(ids)} and {ids_digest(ids)!r}. Delete the store and extract again."
         )
 
 
 def join(store: FeatureStore, ids: np.ndarray) -> np.ndarray:
-    """The features of the given examples, found by id.
+    """The features of the given examples, found by id; of a store with views, all of them.
 
     Args:
         store: the store.
         ids: [m] example ids.
 
     Returns:
-        [m, t] features, row i those of `ids[i]`.
+        [m, t] features, or [m, views, t].
 
     Raises:
         StoreError: an example has no features.
     """
-    order = np.argsort(store.ids)
-    place = np.searchsorted(store.ids, ids, sorter=order)
-    rows = order[np.minimum(place, len(order) - 1)]
-    missing = ids[store.ids[rows] != ids]
+    places = store.places(ids)
+    require_places(store.path, ids, places)
+    views = store.manifest.views
+    rows = (places[:, None] * max(1, views) + np.arange(max(1, views))).reshape(-1)
+    found = store.rows().gather(rows)
+    return found.reshape(len(ids), views, -1) if views else found
+
+
+def require_places(path: str, ids: np.ndarray, places: np.ndarray) -> None:
+    """Refuses examples without features.
+
+    Args:
+        path: the store, for the message.
+        ids: [m] example ids.
+        places: [m] positions in the store, -1 for none.
+
+    Raises:
+        StoreError: there are such examples; the message counts them and names the first.
+    """
+    missing = ids[places < 0]
     if len(missing):
+        first = ", ".join(repr(str(name)) for name in missing[:5])
         raise StoreError(
             f"every example of the split has a row in the store; {len(missing)} of {len(ids)} "
-            f"have none, the first is {str(missing[0])!r}. "
-            "Extract the features of this split again."
+            f"have none in {path}: {first}{', ...' if len(missing) > 5 else ''}. Extract the "
+            'features of this split again, or set config.features.missing="skip".'
         )
-    return store.features[rows]

@@ -1,68 +1,43 @@
-"""Writing a feature store: all of it, or nothing that a reader would take for one.
+"""Writing a feature store, shard by shard, so that a kill loses one shard and no reader is misled.
 
-<store>/manifest.json    written last
-<store>/ids.txt          example ids, one a line, in row order
-<store>/features/        zarr 3 array [n, t] in sharded chunks with checksums
-
-All of it is written to <store>.partial and renamed at the end: an extraction that was interrupted
-starts over.
+plan.json         first: what the store is, see `Plan`; another one may not go on with it
+features/c/3/0    a shard, see `shards`
+views/c/3/0       with stored views: top, left, height, width and flip of each row, int32
+done/00003.json   after its shard: the hashes of its files
+ids.txt           example ids, one a line, in row order
+manifest.json     last: the plan and the hashes of all files; without it nobody reads the store
 """
 
 import dataclasses
+import hashlib
 import json
-import pathlib
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import tensorstore as ts
 
 from aft_jax.data import ids_digest
 from aft_jax.errors import StoreError
-from aft_jax.features.manifest import FORMAT_VERSION, MANIFEST, Manifest
-from aft_jax.files import sha256_of
+from aft_jax.features import shards
+from aft_jax.features.kv import Directory
+from aft_jax.features.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    PLAN,
+    Manifest,
+    Plan,
+    read_manifest,
+    read_plan,
+    render_manifest,
+    render_plan,
+    require,
+)
 
-CHUNK_ROWS = 256
-SHARD_ROWS = 16_384
-
-
-def write_store(
-    store: pathlib.Path,
-    ids: np.ndarray,
-    batches: Iterable[np.ndarray],
-    width: int,
-    **described: Any,
-) -> Manifest:
-    """Writes a store beside its place and moves it there when it is complete.
-
-    Args:
-        store: the store's directory; must not exist.
-        ids: [n] example ids, unique and without line breaks.
-        batches: consecutive [m, t] features of any float dtype, n rows in all; stored as float32.
-        width: t.
-        **described: manifest fields about the teacher and the data set; those that follow from
-            `ids` may be left out, or agree with them.
-
-    Returns:
-        The manifest.
-
-    Raises:
-        StoreError: the store exists, the ids are none, repeated, broken over lines or not those
-            described, the batches do not add up to n rows, or a feature is not finite in float32.
-    """
-    check_ids(ids)
-    described |= _fields_of_ids(ids, described)
-    if store.exists():
-        raise StoreError(f"a store is written once; {store} exists. Delete it to extract again.")
-    partial = store.with_name(store.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    (partial / "ids.txt").write_bytes(("\n".join(ids.tolist()) + "\n").encode())
-    _write_features(partial / "features", ids, batches, width)
-    manifest = _write_manifest(partial, (len(ids), width), described)
-    partial.rename(store)
-    return manifest
+IDS = "ids.txt"
+WAIT_SECONDS = 3600.0
+"""How long the first process waits for the next shard of the others."""
+POLL_SECONDS = 2.0
 
 
 def check_ids(ids: np.ndarray) -> None:
@@ -94,104 +69,200 @@ def check_ids(ids: np.ndarray) -> None:
         )
 
 
-def _fields_of_ids(ids: np.ndarray, described: Mapping[str, Any]) -> dict[str, Any]:
-    fields = {"dataset_rows": len(ids), "dataset_ids_sha256": ids_digest(ids)}
-    for name, value in fields.items():
+def make_plan(
+    ids: np.ndarray,
+    parts: Mapping[str, tuple[int, int]],
+    *,
+    dtype: str = "float32",
+    processes: int = 1,
+    **described: Any,
+) -> Plan:
+    """The plan of a store.
+
+    Args:
+        ids: [n] example ids.
+        parts: part of the teacher's output -> its [start, stop) columns.
+        dtype: to store features in.
+        processes: hosts that write together.
+        **described: the other fields; those that follow from `ids` may be left out, or agree.
+
+    Returns:
+        The plan.
+
+    Raises:
+        StoreError: a field contradicts the ids.
+    """
+    follows = {"dataset_rows": len(ids), "dataset_ids_sha256": ids_digest(ids)}
+    for name, value in follows.items():
         if described.get(name, value) != value:
             raise StoreError(
                 f"a store is described as what it holds; {name} was given as "
                 f"{described[name]!r}, the ids have {value!r}. Describe the data set of these ids."
             )
-    return fields
-
-
-def _write_manifest(
-    partial: pathlib.Path, shape: tuple[int, int], described: Mapping[str, Any]
-) -> Manifest:
-    manifest = Manifest(
+    described = {"views": 0, "augmentation": ""} | described | follows
+    width = max(stop for _, stop in parts.values())
+    rows = len(ids) * max(1, described["views"])
+    row_bytes = width * shards.numpy_dtype(dtype).itemsize
+    return Plan(
         format_version=FORMAT_VERSION,
-        dtype="float32",
-        shape=shape,
-        files_sha256=file_hashes(partial),
+        dtype=dtype,
+        shape=(rows, width),
+        parts=dict(parts),
+        shard_rows=shards.shard_rows(rows, row_bytes, described["views"], processes),
         **described,
     )
-    (partial / MANIFEST).write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n")
-    return manifest
 
 
-def _write_features(
-    path: pathlib.Path, ids: np.ndarray, batches: Iterable[np.ndarray], width: int
-) -> None:
-    array: Any = ts.open(_spec(path, len(ids), width), create=True).result()
-    start = 0
-    for shard in _shards(_checked(ids, batches, width)):
-        array[start : start + len(shard)].write(shard).result()
-        start += len(shard)
-    if start != len(ids):
-        raise StoreError(f"features have one row an example; got {start} rows for {len(ids)} ids.")
+class StoreWriter:
+    """A store in the making.
+
+    Attributes:
+        store: its directory.
+        ids: [n] example ids.
+        plan: what it will be.
+    """
+
+    def __init__(self, store: Directory, ids: np.ndarray, plan: Plan):
+        """Begins a store, or goes on with one that was begun by the same plan.
+
+        Raises:
+            StoreError: the ids cannot be stored, or another plan has begun here.
+        """
+        check_ids(ids)
+        self.store, self.ids, self.plan = store, ids, begin(store, plan)
+
+    def pending(self, process: int = 0, processes: int = 1) -> list[int]:
+        """The shards that this process has still to write."""
+        done = finished_shards(self.store)
+        return [shard for shard in range(process, self.plan.shards, processes) if shard not in done]
+
+    def write(self, shard: int, rows: np.ndarray, views: np.ndarray | None = None) -> None:
+        """Writes a shard and its marker.
+
+        Args:
+            shard: its number.
+            rows: all its rows, finite, in the plan's dtype.
+            views: with stored views: [rows, 5] int32, the fields of each one's rectangle.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        contents = {shards.FEATURES: (rows, self.plan.dtype)}
+        if views is not None:
+            contents[shards.VIEWS] = (views, "int32")
+        hashes = {}
+        for array, (values, dtype) in contents.items():
+            name = shards.chunk_name(array, shard)
+            content = shards.encode(values, self.plan.shard_rows, dtype)
+            hashes[name] = hashlib.sha256(content).hexdigest()
+            self.store.write(name, content)
+        self.store.write(marker_name(shard), _json({"rows": len(rows), "files_sha256": hashes}))
+
+    def finish(self) -> Manifest:
+        """Waits until every shard is there and makes the store readable.
+
+        Returns:
+            The manifest.
+
+        Raises:
+            StoreError: shards that other processes write did not come.
+        """
+        wait_for_shards(self.store, self.plan)
+        hashes = {}
+        for shard in range(self.plan.shards):
+            hashes |= _read_marker(self.store, shard)
+        arrays = {shards.FEATURES: (self.plan.shape, self.plan.dtype)}
+        if self.plan.views:
+            arrays[shards.VIEWS] = ((self.plan.shape[0], len(shards.VIEW_FIELDS)), "int32")
+        files = {
+            f"{array}/zarr.json": _json(shards.metadata(shape, self.plan.shard_rows, dtype))
+            for array, (shape, dtype) in arrays.items()
+        }
+        files[IDS] = ("\n".join(self.ids.tolist()) + "\n").encode()
+        for name, content in files.items():
+            hashes[name] = hashlib.sha256(content).hexdigest()
+            self.store.write(name, content)
+        manifest = Manifest(
+            **{field.name: getattr(self.plan, field.name) for field in dataclasses.fields(Plan)},
+            files_sha256=dict(sorted(hashes.items())),
+        )
+        self.store.write(MANIFEST, render_manifest(manifest))
+        return read_manifest(self.store.path)
 
 
-def _shards(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same rows, a shard's at a time: every write to a shard writes all of it again."""
-    held, rows = [], 0
-    for batch in batches:
-        rest = batch
-        while len(rest):
-            part = rest[: SHARD_ROWS - rows]
-            held.append(part)
-            rows += len(part)
-            rest = rest[len(part) :]
-            if rows == SHARD_ROWS:
-                yield np.concatenate(held)
-                held, rows = [], 0
-    if held:
-        yield np.concatenate(held)
+def begin(store: Directory, plan: Plan) -> Plan:
+    """Writes the plan, unless the same one is there.
+
+    Args:
+        store: the store's directory.
+        plan: what it is to be.
+
+    Returns:
+        The plan that is there. It may cut the rows into other shards, when it was begun by another
+        number of hosts.
+
+    Raises:
+        StoreError: another plan has begun here.
+    """
+    found = read_plan(store)
+    if found is None:
+        store.write(PLAN, render_plan(plan))
+        return plan
+    expected = dataclasses.asdict(plan)
+    del expected["shard_rows"]
+    require(store.path, found, expected)
+    return found
 
 
-def _checked(ids: np.ndarray, batches: Iterable[np.ndarray], width: int) -> Iterator[np.ndarray]:
-    """The batches in float32; refuses what has another shape or is not finite there."""
-    start = 0
-    for batch in batches:
-        stop = start + len(batch)
-        if stop > len(ids) or batch.shape[1:] != (width,):
+def marker_name(shard: int) -> str:
+    """The file that says a shard is done."""
+    return f"done/{shard:05}.json"
+
+
+def finished_shards(store: Directory) -> set[int]:
+    """The shards whose markers are there."""
+    markers = [name for name in store.names() if name.startswith("done/")]
+    return {int(name.removeprefix("done/").removesuffix(".json")) for name in markers}
+
+
+def wait_for_shards(store: Directory, plan: Plan) -> None:
+    """Returns when every shard is done.
+
+    Args:
+        store: the store's directory.
+        plan: says how many there are.
+
+    Raises:
+        StoreError: none came for `WAIT_SECONDS`; the message names the missing ones.
+    """
+    before, deadline = None, 0.0
+    while missing := sorted(set(range(plan.shards)) - finished_shards(store)):
+        if missing != before:
+            before, deadline = missing, time.monotonic() + WAIT_SECONDS
+        elif time.monotonic() > deadline:
             raise StoreError(
-                f"features have one row an example, shape {(len(ids), width)}; rows {start} to "
-                f"{stop} came with shape {batch.shape}."
+                f"process 0 makes a store readable when all {plan.shards} shards are done; "
+                f"{store.path} lacks {len(missing)}, and none came in {WAIT_SECONDS:g} s: "
+                f"{', '.join(map(str, missing[:10]))}. Shard s belongs to "
+                "config.features.process = s % config.features.processes; start that one again, "
+                "or finish alone with --config.features.processes=1."
             )
-        with np.errstate(over="ignore"):
-            features = batch.astype(np.float32)
-        bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
-        if len(bad):
-            raise StoreError(
-                f"features are finite in float32; the teacher gave NaN or infinity for example "
-                f"{str(ids[start + bad[0]])!r} and {len(bad) - 1} others in its batch. "
-                "Try the teacher in float32, or look at that example."
-            )
-        yield features
-        start = stop
+        time.sleep(POLL_SECONDS)
 
 
-def _spec(path: pathlib.Path, rows: int, width: int) -> dict[str, Any]:
-    chunk_rows = min(CHUNK_ROWS, rows)
-    shard_rows = min(SHARD_ROWS, -(-rows // chunk_rows) * chunk_rows)
-    inside = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
-    sharding = {"chunk_shape": [chunk_rows, width], "codecs": inside}
-    return {
-        "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": str(path)},
-        "metadata": {
-            "shape": [rows, width],
-            "data_type": "float32",
-            "chunk_grid": {
-                "name": "regular",
-                "configuration": {"chunk_shape": [shard_rows, width]},
-            },
-            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-        },
-    }
+def _read_marker(store: Directory, shard: int) -> dict[str, str]:
+    content = store.read(marker_name(shard))
+    try:
+        hashes = json.loads(content or b"")["files_sha256"]
+        if shards.chunk_name(shards.FEATURES, shard) in hashes:
+            return hashes
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise StoreError(
+        f"a marker holds the hashes of its shard; {store.path}/{marker_name(shard)} does not. "
+        "Delete that file and run the same `aft-jax extract`: it computes the shard again."
+    )
 
 
-def file_hashes(store: pathlib.Path) -> dict[str, str]:
-    """SHA-256 of every file of a store but its manifest, by relative path."""
-    files = sorted(path for path in store.rglob("*") if path.is_file() and path != store / MANIFEST)
-    return {path.relative_to(store).as_posix(): sha256_of(path) for path in files}
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()

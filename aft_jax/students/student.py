@@ -9,20 +9,33 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
 
+from aft_jax.config import InputsConfig
+from aft_jax.entry_point import is_entry_point, resolve_function
 from aft_jax.errors import ConfigError
+from aft_jax.students.bag_of_tokens import bag_of_tokens
 from aft_jax.students.small_cnn import small_cnn
+from aft_jax.students.small_pair import small_pair
 from aft_jax.types import PyTree, Student, StudentOutput
 
-STUDENTS: Mapping[str, Callable[..., nn.Module]] = {"small_cnn": small_cnn}
+STUDENTS: Mapping[str, Callable[..., nn.Module]] = {
+    "small_cnn": small_cnn,
+    "bag_of_tokens": bag_of_tokens,
+    "small_pair": small_pair,
+}
 """Architecture name -> function of `num_classes` and its options, giving the linen module."""
+
+KEY = "student.name"
 
 
 def make_student(name: str, num_classes: int, options: Mapping[str, Any]) -> Student:
     """Builds a student by its architecture's name.
 
     Args:
-        name: a key of `STUDENTS`.
+        name: a key of `STUDENTS`, or "module:function" for one of your own: a function of
+            `num_classes` and the options that returns a linen module or a `Student`.
         num_classes: k, outputs of the head.
         options: keyword arguments of the architecture.
 
@@ -32,13 +45,57 @@ def make_student(name: str, num_classes: int, options: Mapping[str, Any]) -> Stu
     Raises:
         ConfigError: the name is unknown, or the options do not fit the architecture or each other.
     """
-    if name not in STUDENTS:
-        raise ConfigError(f"config.student.name is one of {', '.join(STUDENTS)}; got {name!r}.")
+    if name not in STUDENTS and not is_entry_point(name):
+        raise ConfigError(
+            f"config.{KEY} is one of {', '.join(STUDENTS)}, or module:function for a function of "
+            f"your own; got {name!r}."
+        )
+    make = STUDENTS[name] if name in STUDENTS else resolve_function(name, KEY)
     try:
-        module = STUDENTS[name](num_classes=num_classes, **options)
+        made = make(num_classes=num_classes, **options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"config.student.options do not fit {name}: {error}.") from error
-    return from_linen(module)
+    if isinstance(made, nn.Module):
+        return from_linen(made)
+    if not isinstance(made, Student):
+        raise ConfigError(
+            f"a function that makes a student returns a flax.linen module or an "
+            f"aft_jax.types.Student; {name} returned {type(made).__name__}."
+        )
+    return made
+
+
+def normalised(student: Student, inputs: InputsConfig) -> Student:
+    """A student that reads the pixels as they are loaded, uint8, and normalises them itself.
+
+    Args:
+        student: reads images as (pixels / 255 - mean) / std in float32.
+        inputs: with `mean` and `std`, per channel; for inputs without images nothing is changed.
+
+    Returns:
+        The student; its weights are those of the one given.
+    """
+    if "image" not in inputs.kind:
+        return student
+    mean = np.array(inputs.mean, np.float32)
+    std = np.array(inputs.std, np.float32)
+
+    def floats(images: jax.Array) -> jax.Array:
+        scaled = images.astype(jnp.float32) / 255
+        return (scaled - jnp.reshape(mean, (1, 1, 1, 3))) / jnp.reshape(std, (1, 1, 1, 3))
+
+    def read(loaded: Any) -> Any:
+        if inputs.kind == "image":
+            return floats(loaded)
+        return {**loaded, "image": floats(loaded["image"])}
+
+    def init(key: jax.Array, loaded: Any) -> PyTree:
+        return student.init(key, read(loaded))
+
+    def apply(variables, loaded, train, rngs) -> tuple[StudentOutput, PyTree]:
+        return student.apply(variables, read(loaded), train, rngs)
+
+    return Student(init, apply)
 
 
 def from_linen(module: nn.Module) -> Student:

@@ -4,6 +4,7 @@ student/student.json         architecture, options, classes and the hash of the 
 student/model.safetensors    one tensor a variable, named by its path: "params/Conv_0/kernel"
 """
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 from flax import traverse_util
 
+from aft_jax.config import InputsConfig
 from aft_jax.errors import UsageError
 from aft_jax.files import write_whole
 from aft_jax.tensors import dump_tree, load_tree
@@ -20,7 +22,13 @@ from aft_jax.types import PyTree
 HEAD = "head"
 """Top-level module of every student that classifies: what is replaced when the classes change."""
 
-_DESCRIPTION = {"name": str, "num_classes": int, "options": dict, "sha256": str}
+_DESCRIPTION = {
+    "name": str,
+    "num_classes": int,
+    "options": dict,
+    "inputs": dict,
+    "sha256": str,
+}
 
 
 class SavedStudent(NamedTuple):
@@ -30,6 +38,7 @@ class SavedStudent(NamedTuple):
         name: architecture.
         num_classes: k.
         options: keyword arguments of the architecture.
+        inputs: what it reads of an example, the fields of `aft_jax.config.InputsConfig`.
         variables: its weights.
         sha256: of the weight file.
     """
@@ -37,12 +46,18 @@ class SavedStudent(NamedTuple):
     name: str
     num_classes: int
     options: dict[str, Any]
+    inputs: dict[str, Any]
     variables: PyTree
     sha256: str
 
 
 def save_student(
-    run: pathlib.Path, name: str, num_classes: int, options: dict[str, Any], variables: PyTree
+    run: pathlib.Path,
+    name: str,
+    num_classes: int,
+    options: dict[str, Any],
+    inputs: InputsConfig,
+    variables: PyTree,
 ) -> None:
     """Writes a student into `run`/student, the description last.
 
@@ -51,6 +66,7 @@ def save_student(
         name: architecture.
         num_classes: k.
         options: keyword arguments of the architecture.
+        inputs: what it reads of an example.
         variables: its weights.
     """
     directory = run / "student"
@@ -61,6 +77,7 @@ def save_student(
         "name": name,
         "num_classes": num_classes,
         "options": options,
+        "inputs": dataclasses.asdict(inputs),
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
     write_whole(directory / "student.json", json.dumps(description, indent=2) + "\n")

@@ -1,14 +1,19 @@
 """Teachers: the seam and the families behind it."""
 
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from aft_jax.config import TeacherConfig
 from aft_jax.errors import ConfigError
-from aft_jax.teachers.flax_teacher import POOLINGS, flax_identity, flax_teacher
+from aft_jax.teachers.custom_teacher import custom_identity, custom_teacher
+from aft_jax.teachers.custom_teacher import function_teacher as function_teacher
+from aft_jax.teachers.flax_teacher import flax_identity, flax_teacher
+from aft_jax.teachers.huggingface_teacher import huggingface_identity, huggingface_teacher
+from aft_jax.teachers.imported_teacher import imported_identity, imported_teacher
+from aft_jax.teachers.random_teacher import random_identity, random_teacher
 from aft_jax.teachers.teacher import Teacher as Teacher
 from aft_jax.teachers.teacher import TeacherIdentity as TeacherIdentity
+from aft_jax.teachers.timm_teacher import timm_identity, timm_teacher
 
 
 class Family(NamedTuple):
@@ -16,16 +21,23 @@ class Family(NamedTuple):
 
     Attributes:
         load: config -> the teacher.
-        identify: config -> what its features depend on; the source is on this machine.
-        poolings: the features that its teachers offer.
+        identify: config -> what its features depend on, or None where its source is not on this
+            machine.
     """
 
     load: Callable[[TeacherConfig], Teacher]
-    identify: Callable[[TeacherConfig], TeacherIdentity]
-    poolings: tuple[str, ...]
+    identify: Callable[[TeacherConfig], TeacherIdentity | None]
 
 
-TEACHERS: Mapping[str, Family] = {"flax": Family(flax_teacher, flax_identity, POOLINGS)}
+TEACHERS: Mapping[str, Family] = {
+    "flax": Family(flax_teacher, flax_identity),
+    "huggingface": Family(huggingface_teacher, huggingface_identity),
+    "timm": Family(timm_teacher, timm_identity),
+    "custom": Family(custom_teacher, custom_identity),
+    "random": Family(random_teacher, random_identity),
+    "imported": Family(imported_teacher, imported_identity),
+}
+"""Family name -> the family."""
 
 
 def make_teacher(config: TeacherConfig) -> Teacher:
@@ -39,7 +51,7 @@ def make_teacher(config: TeacherConfig) -> Teacher:
 
     Raises:
         ConfigError: the family is unknown, or it has no such pooling.
-        UsageError: the source is damaged or has no model.
+        UsageError: the source is absent, damaged or has no model.
     """
     return _family(config).load(config)
 
@@ -57,8 +69,7 @@ def identify_teacher(config: TeacherConfig) -> TeacherIdentity | None:
         ConfigError: the family is unknown, or it has no such pooling.
         UsageError: the source is damaged or has no model.
     """
-    family = _family(config)
-    return family.identify(config) if pathlib.Path(config.source).exists() else None
+    return _family(config).identify(config)
 
 
 def _family(config: TeacherConfig) -> Family:
@@ -66,10 +77,4 @@ def _family(config: TeacherConfig) -> Family:
         raise ConfigError(
             f"config.teachers.*.kind is one of {', '.join(TEACHERS)}; got {config.kind!r}."
         )
-    family = TEACHERS[config.kind]
-    if config.pooling not in family.poolings:
-        raise ConfigError(
-            f"config.teachers.*.pooling of a {config.kind} teacher is one of "
-            f"{', '.join(family.poolings)}; got {config.pooling!r}."
-        )
-    return family
+    return TEACHERS[config.kind]

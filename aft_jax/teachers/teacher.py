@@ -1,9 +1,11 @@
-"""The teacher seam: features of a batch, and an identity that a feature store can be held to."""
+"""The teacher seam: features of examples, and an identity that a feature store can be held to."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from aft_jax.data import Example
 
 
 class TeacherIdentity(NamedTuple):
@@ -29,10 +31,14 @@ class Teacher(NamedTuple):
 
     Attributes:
         identity: what its features depend on.
-        features: [b, ...] inputs -> name -> [b, t] features.
+        prepare: b examples -> what `features` reads. Runs on the host, in several threads, for the
+            next batches while the model is at work on one.
+        features: what `prepare` made -> part of the model ("image", "text"; "pooled" where there
+            is one part only) -> [b, t] features of any float dtype, on the host.
         parameters: number of weights, for reports.
     """
 
     identity: TeacherIdentity
+    prepare: Callable[[Sequence[Example]], Any]
     features: Callable[[Any], Mapping[str, np.ndarray]]
     parameters: int

@@ -6,33 +6,36 @@ import pathlib
 
 import jax
 
-from aft_jax.data import Dataset, evaluation_batches, load_split
+from aft_jax.data import evaluation_batches, load_split, prefetched, report_overlap
 from aft_jax.errors import ConfigError
 from aft_jax.files import write_whole
 from aft_jax.students import load_student
 from aft_jax.training import metrics
-from aft_jax.training.experiment import Experiment, build, eval_batch
-from aft_jax.training.sharding import replicated
+from aft_jax.training.batches import THREADS, StudentData, eval_batch, read_by_student
+from aft_jax.training.experiment import Experiment, build
+from aft_jax.training.sharding import replicated, row_sharded
 from aft_jax.training.workdir import read_config
 from aft_jax.types import PyTree
 
 
-def evaluate_on(experiment: Experiment, variables: PyTree, dataset: Dataset) -> dict[str, float]:
-    """The student's metrics over every example of a split, each counted once.
+def evaluate_on(experiment: Experiment, variables: PyTree, data: StudentData) -> dict[str, float]:
+    """The student's metrics over every labelled example of a split, each counted once.
 
     Args:
         experiment: the run.
         variables: the student's weights.
-        dataset: the split.
+        data: the split.
 
     Returns:
         "loss" (cross-entropy, nats) and "accuracy" (share of the examples), under those names.
     """
-    states = [
-        experiment.eval_step(variables, eval_batch(experiment, dataset, *padded))
-        for padded in evaluation_batches(len(dataset), experiment.config.batch_size)
-    ]
-    return metrics.mean(jax.device_get(states))
+    padded = evaluation_batches(len(data.dataset), experiment.config.batch_size)
+    rows = row_sharded(experiment.mesh)
+    batches = prefetched(
+        lambda number: eval_batch(data, padded[number], rows), 0, len(padded), THREADS, THREADS
+    )
+    # Waiting bounds the batches in flight; the next ones are being prepared meanwhile.
+    return metrics.mean(jax.device_get(experiment.eval_step(variables, batch)) for batch in batches)
 
 
 def evaluate(workdir: pathlib.Path, split: str = "tune") -> dict[str, float]:
@@ -57,8 +60,9 @@ def evaluate(workdir: pathlib.Path, split: str = "tune") -> dict[str, float]:
     config = dataclasses.replace(config, student=student, method="stl", method_options={})
     experiment = build(config)
     variables = jax.device_put(load_student(workdir).variables, replicated(experiment.mesh))
-    data = config.data
-    dataset = load_split(data.source, getattr(data, split), data.task)
-    values = evaluate_on(experiment, variables, dataset)
+    dataset = load_split(config.data, split)
+    known = experiment.train.dataset, experiment.tune.dataset
+    report_overlap((*known, dataset) if split == "test" else known)
+    values = evaluate_on(experiment, variables, read_by_student(config, dataset))
     write_whole(workdir / f"evaluation-{split}.json", json.dumps(values, indent=2) + "\n")
     return values

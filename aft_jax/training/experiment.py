@@ -14,14 +14,20 @@ import numpy as np
 from jax.sharding import Mesh
 
 from aft_jax.config import Config
-from aft_jax.data import Dataset, load_split, require_whole_batch
+from aft_jax.data import load_splits, report_overlap, require_whole_batch, vocabulary_size
 from aft_jax.errors import ConfigError
-from aft_jax.features import describe, describe_teacher, join, open_store, store_path
+from aft_jax.features import TeacherFeatures
 from aft_jax.losses.regularizer import make_regularizer
-from aft_jax.students import SavedStudent, load_student, make_student, with_pretrained_body
-from aft_jax.teachers import identify_teacher
+from aft_jax.students import (
+    SavedStudent,
+    load_student,
+    make_student,
+    normalised,
+    with_pretrained_body,
+)
+from aft_jax.training.batches import StudentData, read_by_student, teacher_features
 from aft_jax.training.optim import make_optimizer
-from aft_jax.training.sharding import data_mesh, replicated, row_sharded, to_global
+from aft_jax.training.sharding import data_mesh, replicated, row_sharded
 from aft_jax.training.state import TrainState, new_state
 from aft_jax.training.step import (
     EvalStep,
@@ -30,7 +36,7 @@ from aft_jax.training.step import (
     compile_train_step,
     make_train_step,
 )
-from aft_jax.types import Batch, FeatureSpec, Regularizer, Student
+from aft_jax.types import FeatureSpec, PyTree, Regularizer, Student
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,7 +49,7 @@ class Experiment:
         config: its config; seed and beta are only defaults.
         train: the examples to train on.
         tune: the examples that may choose anything.
-        features: teacher name -> [n, t] features of `train`, row by row.
+        features: the teachers' features of `train`; None where the method reads none.
         student: the network.
         pretrained: where its weights start from, or None.
         regularizer: the method.
@@ -54,9 +60,9 @@ class Experiment:
     """
 
     config: Config
-    train: Dataset
-    tune: Dataset
-    features: Mapping[str, np.ndarray]
+    train: StudentData
+    tune: StudentData
+    features: TeacherFeatures | None
     student: Student
     pretrained: SavedStudent | None
     regularizer: Regularizer
@@ -77,21 +83,27 @@ def build(config: Config) -> Experiment:
 
     Raises:
         ConfigError: a name in the config is unknown or its parts do not fit.
+        DataError: the data cannot be read, or break a rule.
         StoreError: a feature store is missing or does not belong to this teacher and these
             examples.
         UsageError: the student to start from does not exist or has another architecture.
     """
-    data = config.data
-    train = load_split(data.source, data.train, data.task)
-    tune = load_split(data.source, data.tune, data.task)
-    require_whole_batch(len(train), config.batch_size)
-    student = make_student(config.student.name, len(train.classes), config.student.options)
     regularizer = _regularizer(config)
-    features = teacher_features(config, train, data.train) if regularizer.reads_teachers else {}
-    optimizer = make_optimizer(config.optim, config.steps)
+    train, tune = load_splits(config.data, "train", "tune")
+    report_overlap((train, tune))
+    require_whole_batch(len(train), config.batch_size)
+    _check_vocabulary(config)
+    student = make_student(config.student.name, len(train.classes), config.student.options)
+    student = normalised(student, config.inputs)
     mesh = data_mesh(config.devices, config.batch_size)
-    example = jnp.asarray(train.inputs[:1])
-    spec = _feature_spec(student, example, features)
+    features = None
+    if regularizer.reads_teachers:
+        features = teacher_features(config, train, row_sharded(mesh))
+        _LOG.info("%s", features.describe())
+    optimizer = make_optimizer(config.optim, config.steps)
+    read = read_by_student(config, train)
+    example = jax.tree.map(jnp.asarray, read.inputs(np.zeros(1, int)))
+    spec = _feature_spec(student, example, features.dims if features else {})
 
     def fresh_state(key: jax.Array) -> TrainState:
         return new_state(key, student, regularizer, optimizer, spec, example)
@@ -99,8 +111,8 @@ def build(config: Config) -> Experiment:
     init_from = config.student.init_from
     return Experiment(
         config=config,
-        train=train,
-        tune=tune,
+        train=read,
+        tune=read_by_student(config, tune),
         features=features,
         student=student,
         pretrained=load_student(pathlib.Path(init_from)) if init_from else None,
@@ -110,42 +122,6 @@ def build(config: Config) -> Experiment:
         train_step=compile_train_step(make_train_step(student, regularizer, optimizer), mesh),
         eval_step=compile_eval_step(student, mesh),
     )
-
-
-def teacher_features(config: Config, dataset: Dataset, split: str) -> dict[str, np.ndarray]:
-    """The stored features of every teacher for the examples of a split.
-
-    Args:
-        config: names the teachers and their stores.
-        dataset: the split's examples.
-        split: its name.
-
-    Returns:
-        Teacher name -> [n, t], row i for example i.
-
-    Raises:
-        ConfigError: the config names no teacher.
-        StoreError: a store is missing or does not belong to this teacher and these examples.
-    """
-    if not config.teachers:
-        raise ConfigError(
-            f"method {config.method!r} transfers from teachers; config.teachers is empty. "
-            "Name at least one, or use method 'stl'."
-        )
-    joined = {}
-    for name, teacher in config.teachers.items():
-        identity = identify_teacher(teacher)
-        expected = describe(dataset) | {"pooling": teacher.pooling}
-        if identity:
-            expected |= describe_teacher(identity)
-        else:
-            _LOG.warning(
-                "teacher %s is not at %s: its store is not compared with its weights",
-                name,
-                teacher.source,
-            )
-        joined[name] = join(open_store(store_path(config, name, split), expected), dataset.ids)
-    return joined
 
 
 def initial_state(experiment: Experiment, seed: int) -> TrainState:
@@ -161,23 +137,17 @@ def initial_state(experiment: Experiment, seed: int) -> TrainState:
     return state._replace(variables=jax.device_put(variables, sharding))
 
 
-def train_batch(experiment: Experiment, rows: np.ndarray) -> Batch:
-    """The global batch of these rows of the training split, teachers' features joined."""
-    host = {
-        "inputs": experiment.train.inputs[rows],
-        "labels": experiment.train.labels[rows],
-        "mask": np.ones(len(rows), np.float32),
-        "teacher_features": {name: x[rows] for name, x in experiment.features.items()},
-    }
-    return Batch(**to_global(host, row_sharded(experiment.mesh)))
-
-
-def eval_batch(
-    experiment: Experiment, dataset: Dataset, rows: np.ndarray, mask: np.ndarray
-) -> Batch:
-    """The global batch of these rows of any split, padding masked, without teachers."""
-    host = {"inputs": dataset.inputs[rows], "labels": dataset.labels[rows], "mask": mask}
-    return Batch(**to_global(host, row_sharded(experiment.mesh)), teacher_features={})
+def _check_vocabulary(config: Config) -> None:
+    """An id beyond the embedding table would read NaN."""
+    rows = config.student.options.get("vocab_size")
+    if "text" not in config.inputs.kind or rows is None:
+        return
+    ids = vocabulary_size(config.inputs)
+    if rows < ids:
+        raise ConfigError(
+            "config.student.options.vocab_size is at least that of config.inputs.tokenizer; got "
+            f"{rows} for the {ids} ids of {config.inputs.tokenizer!r}."
+        )
 
 
 def _regularizer(config: Config) -> Regularizer:
@@ -188,11 +158,11 @@ def _regularizer(config: Config) -> Regularizer:
 
 
 def _feature_spec(
-    student: Student, example: jax.Array, features: Mapping[str, np.ndarray]
+    student: Student, example: PyTree, teacher_dims: Mapping[str, int]
 ) -> FeatureSpec:
     def widths(inputs):
         variables = student.init(jax.random.key(0), inputs)
         return student.apply(variables, inputs, False, {})[0].features
 
     student_dim = jax.eval_shape(widths, example).shape[-1]
-    return FeatureSpec(student_dim, {name: x.shape[1] for name, x in features.items()})
+    return FeatureSpec(student_dim, teacher_dims)

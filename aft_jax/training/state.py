@@ -47,7 +47,7 @@ def new_state(
     regularizer: Regularizer,
     optimizer: optax.GradientTransformation,
     spec: FeatureSpec,
-    inputs: jax.Array,
+    inputs: PyTree,
 ) -> TrainState:
     """A state at step 0 with random weights.
 

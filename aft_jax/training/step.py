@@ -29,13 +29,15 @@ def forward(
 
 
 def task_metrics(logits: jax.Array, batch: Batch) -> Metrics:
-    """Cross-entropy and accuracy as (sum, count) over the rows that are not padding."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-    correct = (jnp.argmax(logits, axis=-1) == batch.labels).astype(losses.dtype)
-    count = jnp.sum(batch.mask)
+    """Cross-entropy and accuracy as (sum, count) over the labelled rows that are not padding."""
+    labelled = batch.mask * (batch.labels >= 0).astype(batch.mask.dtype)
+    labels = jnp.maximum(batch.labels, 0)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    correct = (jnp.argmax(logits, axis=-1) == labels).astype(losses.dtype)
+    count = jnp.sum(labelled)
     return {
-        "task_loss": (jnp.sum(losses * batch.mask), count),
-        "accuracy": (jnp.sum(correct * batch.mask), count),
+        "task_loss": (jnp.sum(losses * labelled), count),
+        "accuracy": (jnp.sum(correct * labelled), count),
     }
 
 
@@ -50,10 +52,14 @@ def objective(
     metrics = task_metrics(output.logits, batch)
     total, count = metrics["task_loss"]
     penalty, penalty_metrics = regularizer.apply(
-        params, output.features, batch.teacher_features, mask=batch.mask
+        params, output.features, batch.teacher_features, mask=batch.feature_mask
     )
     loss = total / jnp.maximum(count, 1) + beta * penalty
-    return loss, metrics | penalty_metrics | {"loss": (loss * count, count)}
+    rows = jnp.sum(batch.mask)
+    metrics |= {"loss": (loss * rows, rows)}
+    if batch.teacher_features:
+        metrics["rows_with_features"] = (jnp.sum(batch.feature_mask), rows)
+    return loss, metrics | penalty_metrics
 
 
 def make_train_step(

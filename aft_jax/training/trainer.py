@@ -6,7 +6,7 @@ The host waits for the device only every `log_every` steps, to read the metrics 
 import contextlib
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -15,18 +15,19 @@ import numpy as np
 from tqdm import tqdm
 
 from aft_jax.config import Config
-from aft_jax.data import RowOrder
+from aft_jax.data import RowOrder, prefetched
 from aft_jax.errors import NonFiniteError
 from aft_jax.progress import progress_bar
 from aft_jax.students import parameter_count, save_student
 from aft_jax.training import metrics, workdir
+from aft_jax.training.batches import THREADS, train_batch
 from aft_jax.training.checkpoint import Checkpoints
 from aft_jax.training.evaluate import evaluate_on
-from aft_jax.training.experiment import Experiment, build, initial_state, train_batch
+from aft_jax.training.experiment import Experiment, build, initial_state
 from aft_jax.training.optim import schedule
-from aft_jax.training.sharding import replicated
+from aft_jax.training.sharding import replicated, row_sharded
 from aft_jax.training.state import TrainState
-from aft_jax.types import HostMetrics, Metrics
+from aft_jax.types import Batch, HostMetrics, Metrics
 
 
 def train(config: Config, directory: pathlib.Path) -> dict[str, Any]:
@@ -80,9 +81,9 @@ def fit(
         bar.update(first)
         with contextlib.closing(metrics.MetricsWriter(directory, first)) as writer:
             run = _Run(experiment, config, checkpoints, writer)
-            for step in range(first, config.steps):
-                state = run.step(state, step)
-                run.after_step(state, step + 1)
+            for done, batch in enumerate(run.batches(first), start=first + 1):
+                state = run.step(state, batch)
+                run.after_step(state, done)
                 bar.update()
         # A run killed after its last checkpoint has no step left that would have evaluated.
         tune = run.tune or evaluate_on(experiment, state.variables, experiment.tune)
@@ -99,8 +100,8 @@ def _finish(
 ) -> dict[str, Any]:
     """Writes what outlives the run; `result.json` is last and marks it complete."""
     variables = jax.device_get(state.variables)
-    student, classes = config.student, len(experiment.train.classes)
-    save_student(directory, student.name, classes, student.options, variables)
+    student, classes = config.student, len(experiment.train.dataset.classes)
+    save_student(directory, student.name, classes, student.options, config.inputs, variables)
     workdir.save_regularizer(directory, jax.device_get(state.regularizer))
     values = {
         "step": config.steps,
@@ -124,7 +125,7 @@ class _Run:
     ):
         self.experiment, self.config = experiment, config
         self.checkpoints, self.writer = checkpoints, writer
-        self.order = RowOrder(len(experiment.train), config.batch_size, config.seed)
+        self.order = RowOrder(len(experiment.train.dataset), config.batch_size, config.seed)
         optim = config.optim
         self.rate: Callable[[int], Any] = schedule(
             optim.learning_rate, optim.warmup_steps, config.steps
@@ -136,9 +137,18 @@ class _Run:
         self.unread: list[Metrics] = []
         self.last_look = time.monotonic()
 
-    def step(self, state: TrainState, step: int) -> TrainState:
-        """Dispatches step `step` without waiting for it."""
-        batch = train_batch(self.experiment, self.order.batch(step))
+    def batches(self, first: int) -> Iterator[Batch]:
+        """The batches of step `first` and those after it, loaded ahead."""
+        rows = row_sharded(self.experiment.mesh)
+        data, features = self.experiment.train, self.experiment.features
+
+        def load(step: int) -> Batch:
+            return train_batch(data, features, self.order, step, self.config.views, rows)
+
+        return prefetched(load, first, self.config.steps, THREADS, THREADS)
+
+    def step(self, state: TrainState, batch: Batch) -> TrainState:
+        """Dispatches one step without waiting for it."""
         state, values = self.experiment.train_step(state, batch, self.beta, self.root)
         self.unread.append(values)
         return state
@@ -172,7 +182,7 @@ class _Run:
         loss, norm = float(state["loss"][0]), float(state["gradient_norm"][0])
         if np.isfinite(loss) and np.isfinite(norm):
             return
-        ids = self.experiment.train.ids[self.order.batch(step)].tolist()
+        ids = self.experiment.train.dataset.ids[self.order.batch(step)].tolist()
         last = self.checkpoints.latest
         good = f"step {last} in {self.checkpoints.directory}" if last is not None else "none yet"
         raise NonFiniteError(

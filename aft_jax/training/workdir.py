@@ -15,6 +15,10 @@ CONFIG = "config.json"
 RESULT = "result.json"
 REGULARIZER = "regularizer.safetensors"
 
+FREE = ("features.residency", "features.threads", "features.process", "features.processes")
+"""Keys that say where and how fast things happen, not what comes out: a resumed run may change
+them."""
+
 
 def claim(workdir: pathlib.Path, config: Config) -> None:
     """Makes a directory this config's, or checks that it already is.
@@ -47,7 +51,11 @@ def check(workdir: pathlib.Path, config: Config) -> None:
         raise UsageError(f"--workdir is a directory; {workdir} is a file. Name another place.")
     if not (workdir / CONFIG).exists():
         return
-    different = differing_keys(read_config(workdir), config)
+    different = {
+        key: values
+        for key, values in differing_keys(read_config(workdir), config).items()
+        if key not in FREE
+    }
     if different:
         values = "; ".join(
             f"{key} is {old!r} there and {new!r} now" for key, (old, new) in different.items()

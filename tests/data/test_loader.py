@@ -1,9 +1,11 @@
 """The order of rows: every epoch another shuffle, every step a pure function of the seed."""
 
+import threading
+
 import numpy as np
 import pytest
 
-from aft_jax.data import RowOrder, evaluation_batches
+from aft_jax.data import RowOrder, evaluation_batches, pick_views, prefetched
 from aft_jax.errors import ConfigError
 
 
@@ -73,3 +75,42 @@ def test_the_filling_of_the_last_evaluation_batch():
     *_, last = evaluation_batches(4, 3)
     assert last.rows.tolist() == [3, 0, 0]
     assert last.mask.tolist() == [1, 0, 0]
+
+
+def test_prefetched_elements_come_in_order():
+    assert list(prefetched(lambda number: number * number, 3, 9, 3, 2)) == [9, 16, 25, 36, 49, 64]
+    assert list(prefetched(lambda number: number, 3, 3, 2, 2)) == []
+
+
+def test_an_error_while_loading_arrives_in_its_turn():
+    def load(number):
+        if number == 4:
+            raise ConfigError("element four is bad")
+        return number
+
+    elements = prefetched(load, 0, 9, 3, 3)
+    assert [next(elements) for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(ConfigError, match="element four is bad"):
+        next(elements)
+
+
+def test_elements_are_made_ahead_and_in_several_threads():
+    """Two loads that wait for each other finish only if both run at once."""
+    together = threading.Barrier(2, timeout=20)
+
+    def load(number):
+        together.wait()
+        return number
+
+    assert list(prefetched(load, 0, 4, 2, 4)) == [0, 1, 2, 3]
+
+
+def test_a_view_is_picked_by_seed_epoch_and_id():
+    ids = np.array([f"id{row}" for row in range(3000)])
+    picked = pick_views(0, 0, ids, 3)
+    np.testing.assert_array_equal(picked, pick_views(0, 0, ids, 3))
+    np.testing.assert_array_equal(picked[::-1], pick_views(0, 0, ids[::-1], 3))
+    shares = np.bincount(picked, minlength=3) / 3000
+    assert np.all(np.abs(shares - 1 / 3) < 0.04)
+    for other in (pick_views(1, 0, ids, 3), pick_views(0, 1, ids, 3)):
+        assert 0.25 < np.mean(picked == other) < 0.42  # independent: a third agree

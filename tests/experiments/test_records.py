@@ -13,6 +13,7 @@ SCHEMA = {
         "version": "1.9",
         "splits": {"train": 100, "tune": 200, "test": 600},
         "num_classes": 10,
+        "overlap": {},
     },
     "student": {"name": "small_cnn", "parameters": 4321, "init_from": None},
     "teachers": {"wide_cnn": {"id": "flax:wide", "parameters": 98765, "width": 128}},

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from flax.errors import ModifyScopeVariableError
 
+from aft_jax.config import read_inputs
+from aft_jax.config.defaults import base_config
 from aft_jax.errors import ConfigError
-from aft_jax.students import from_linen, make_student, parameter_count
-from aft_jax.types import StudentOutput
+from aft_jax.students import from_linen, make_student, normalised, parameter_count
+from aft_jax.types import Student, StudentOutput
 
 
 class Normed(nn.Module):
@@ -173,8 +175,106 @@ def test_parameters_are_counted_without_statistics():
 
 
 def test_an_unknown_student_lists_the_known():
-    with pytest.raises(ConfigError, match=r"config\.student\.name is one of small_cnn; got 'vit'"):
+    listed = r"config\.student\.name is one of small_cnn, .*, or module:function .*; got 'vit'"
+    with pytest.raises(ConfigError, match=listed):
         make_student("vit", 3, {})
+
+
+OWN = """
+import flax.linen as nn
+from aft_jax.students import from_linen
+
+class Flat(nn.Module):
+    num_classes: int
+    @nn.compact
+    def __call__(self, inputs, train):
+        x = inputs.reshape(inputs.shape[0], -1)
+        return nn.Dense(self.num_classes, name="head")(x), x
+
+def module(num_classes):
+    return Flat(num_classes)
+
+def student(num_classes):
+    return from_linen(Flat(num_classes))
+
+def number(num_classes):
+    return 3
+
+here = 7
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A module of the user's, in a directory that Python imports from."""
+    (tmp_path / "my_students.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.parametrize("function", ["module", "student"])
+def test_a_student_of_your_own(own, function):
+    student = make_student(f"my_students:{function}", 3, {})
+    variables = student.init(jax.random.key(0), IMAGES)
+    output, _ = student.apply(variables, IMAGES, False, {})
+    assert output.logits.shape == (5, 3)
+    np.testing.assert_array_equal(output.features, IMAGES.reshape(5, 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "my_students:nothing",
+            r"config\.student\.name names a function .*'my_students:nothing' can",
+        ),
+        ("no_module_here:f", r"cannot be found: No module named 'no_module_here'"),
+        ("my_students:here", r"is int, no function"),
+        (":f", r"as module:function; got ':f'"),
+        (
+            "my_students:number",
+            r"returns a flax\.linen module or .*my_students:number returned int",
+        ),
+    ],
+)
+def test_what_is_no_student_of_your_own(own, name, message):
+    with pytest.raises(ConfigError, match=message):
+        make_student(name, 3, {})
+
+
+def seen(kind, loaded):
+    """What a student inside `normalised` is given."""
+    given = []
+
+    def init(key, inputs):
+        given.append(inputs)
+        return {"params": {}}
+
+    def apply(variables, inputs, train, rngs):
+        return StudentOutput(inputs, inputs), variables
+
+    inputs = read_inputs(
+        base_config().inputs.to_dict()
+        | {"kind": kind, "mean": (0.0, 0.5, 1.0), "std": (1.0, 0.5, 2.0)}
+    )
+    student = normalised(Student(init, apply), inputs)
+    student.init(jax.random.key(0), loaded)
+    output, _ = student.apply({}, loaded, False, {})
+    jax.tree.map(np.testing.assert_array_equal, output.logits, given[0])
+    return given[0]
+
+
+def test_pixels_are_normalised_on_the_device():
+    pixels = jnp.full((1, 1, 1, 3), 255, jnp.uint8)
+    np.testing.assert_allclose(seen("image", pixels)[0, 0, 0], [1.0, 1.0, 0.0])
+    np.testing.assert_allclose(seen("image", 0 * pixels)[0, 0, 0], [0.0, -1.0, -0.5])
+
+
+def test_only_pixels_are_normalised():
+    tokens = jnp.arange(4).reshape(1, 4)
+    both = seen("image_text", {"image": jnp.zeros((1, 1, 1, 3), jnp.uint8), "input_ids": tokens})
+    np.testing.assert_array_equal(both["input_ids"], tokens)
+    np.testing.assert_allclose(both["image"][0, 0, 0], [0.0, -1.0, -0.5])
+    np.testing.assert_array_equal(seen("array", tokens), tokens)
 
 
 @pytest.mark.parametrize(

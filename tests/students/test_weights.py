@@ -6,9 +6,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from aft_jax.config import read_inputs
+from aft_jax.config.defaults import base_config
 from aft_jax.errors import UsageError
 from aft_jax.students import load_student, save_student, weights, with_pretrained_body
 
+INPUTS = read_inputs(base_config().inputs.to_dict())
 OPTIONS = {"widths": [4, 6], "strides": [1, 2]}
 
 
@@ -40,13 +43,14 @@ def assert_same_bits(actual, expected):
 @pytest.fixture
 def run(tmp_path):
     """A run directory with a saved student."""
-    save_student(tmp_path, "small_cnn", 3, OPTIONS, variables_of(0))
+    save_student(tmp_path, "small_cnn", 3, OPTIONS, INPUTS, variables_of(0))
     return tmp_path
 
 
 def test_round_trip(run):
     saved = load_student(run)
     assert (saved.name, saved.num_classes, saved.options) == ("small_cnn", 3, OPTIONS)
+    assert read_inputs(saved.inputs) == INPUTS
     assert_same_bits(saved.variables, variables_of(0))
 
 
@@ -64,15 +68,15 @@ def test_round_trip(run):
     ids=["special", "transposed", "empty", "bfloat16", "scalar", "float64", "bool"],
 )
 def test_round_trip_of_any_array(tmp_path, leaf):
-    save_student(tmp_path, "small_cnn", 3, {}, {"params": {"leaf": leaf}})
+    save_student(tmp_path, "small_cnn", 3, {}, INPUTS, {"params": {"leaf": leaf}})
     assert_same_bits(load_student(tmp_path).variables, {"params": {"leaf": leaf}})
 
 
 def test_the_same_weights_have_the_same_hash(run, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
-    save_student(other, "small_cnn", 3, OPTIONS, variables_of(0))
+    save_student(other, "small_cnn", 3, OPTIONS, INPUTS, variables_of(0))
     assert load_student(other).sha256 == load_student(run).sha256
-    save_student(other, "small_cnn", 3, OPTIONS, variables_of(1))
+    save_student(other, "small_cnn", 3, OPTIONS, INPUTS, variables_of(1))
     assert load_student(other).sha256 != load_student(run).sha256
 
 
@@ -114,7 +118,8 @@ def test_a_damaged_description_is_refused(run, content, message):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("name", None), ("num_classes", "3"), ("options", []), ("sha256", 0)]
+    ("key", "value"),
+    [("name", None), ("num_classes", "3"), ("options", []), ("inputs", 1), ("sha256", 0)],
 )
 def test_a_description_with_values_of_another_type_is_refused(run, key, value):
     path = run / "student" / "student.json"
@@ -143,7 +148,7 @@ def killed_before_the_description(monkeypatch):
 @pytest.mark.usefixtures("killed_before_the_description")
 def test_a_first_save_that_was_killed_is_no_student(tmp_path):
     with pytest.raises(Killed, match="killed"):
-        save_student(tmp_path, "small_cnn", 3, OPTIONS, variables_of(0))
+        save_student(tmp_path, "small_cnn", 3, OPTIONS, INPUTS, variables_of(0))
     assert (tmp_path / "student" / "model.safetensors").exists()
     with pytest.raises(UsageError, match="has none"):
         load_student(tmp_path)
@@ -151,7 +156,7 @@ def test_a_first_save_that_was_killed_is_no_student(tmp_path):
 
 def test_weights_newer_than_their_description_are_refused(run, killed_before_the_description):
     with pytest.raises(Killed, match="killed"):
-        save_student(run, "small_cnn", 3, OPTIONS, variables_of(1))
+        save_student(run, "small_cnn", 3, OPTIONS, INPUTS, variables_of(1))
     described = json.loads((run / "student" / "student.json").read_text())["sha256"]
     with pytest.raises(UsageError, match=f"expected {described}, found"):
         load_student(run)
@@ -191,7 +196,7 @@ def test_layers_that_only_one_side_has_are_refused_by_path(run):
 
 def test_a_body_layer_named_head_is_kept(tmp_path):
     body = {"params": {"attention": {"head": {"kernel": np.ones((2, 2), np.float32)}}}}
-    save_student(tmp_path, "small_cnn", 3, {}, body)
+    save_student(tmp_path, "small_cnn", 3, {}, INPUTS, body)
     fresh = {"params": {"attention": {"head": {"kernel": np.zeros((2, 2), np.float32)}}}}
     start = with_pretrained_body(fresh, load_student(tmp_path), "small_cnn", {})
     assert_same_bits(start, body)
@@ -199,7 +204,7 @@ def test_a_body_layer_named_head_is_kept(tmp_path):
 
 def test_statistics_of_a_layer_named_head_are_the_bodys(tmp_path):
     body = {"batch_stats": {"head": {"mean": np.ones(2, np.float32)}}, "params": {}}
-    save_student(tmp_path, "small_cnn", 3, {}, body)
+    save_student(tmp_path, "small_cnn", 3, {}, INPUTS, body)
     fresh = {"batch_stats": {"head": {"mean": np.zeros(2, np.float32)}}}
     start = with_pretrained_body(fresh, load_student(tmp_path), "small_cnn", {})
     assert_same_bits(start["batch_stats"], body["batch_stats"])

@@ -2,42 +2,78 @@
 
 import dataclasses
 import hashlib
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aft_jax.config import TeacherConfig
+from aft_jax.config import InputsConfig
 from aft_jax.errors import ConfigError, UsageError
 from aft_jax.students import make_student, save_student
 from aft_jax.teachers import identify_teacher, make_teacher
 
 OPTIONS = {"widths": (4, 6), "strides": (1, 2)}
-IMAGES = np.random.default_rng(0).uniform(-1, 1, (5, 8, 8, 1)).astype(np.float32)
+INPUTS = InputsConfig(
+    kind="array",
+    image_size=8,
+    image_fit="stretch",
+    mean=(0.2, 0.4, 0.6),
+    std=(0.5, 0.25, 0.2),
+    tokenizer="",
+    max_length=8,
+    buckets=(8,),
+)
+ARRAYS = np.random.default_rng(0).uniform(-1, 1, (5, 8, 8, 1)).astype(np.float32)
+EXAMPLES = [{"array": array} for array in ARRAYS]
 STUDENT = make_student("small_cnn", 3, OPTIONS)
+BOTH = pytest.mark.parametrize("make", [make_teacher, identify_teacher])
+
+
+def initial(seed, channels):
+    inputs = jnp.zeros((1, 8, 8, channels), jnp.float32)
+    return jax.device_get(jax.jit(STUDENT.init)(jax.random.key(seed), inputs))
 
 
 @pytest.fixture(scope="module")
 def variables():
-    init = jax.jit(STUDENT.init)
-    return [jax.device_get(init(jax.random.key(seed), jnp.asarray(IMAGES[:1]))) for seed in (0, 1)]
+    return [initial(seed, channels=1) for seed in (0, 1)]
 
 
 @pytest.fixture
-def config(tmp_path, variables):
-    save_student(tmp_path, "small_cnn", 3, OPTIONS, variables[0])
-    return TeacherConfig(kind="flax", source=str(tmp_path), pooling="pooled")
+def config(tmp_path, variables, configure):
+    save_student(tmp_path, "small_cnn", 3, OPTIONS, INPUTS, variables[0])
+    return configure("flax", tmp_path)
+
+
+def pooled(variables, inputs):
+    output, _ = jax.jit(STUDENT.apply, static_argnums=2)(variables, inputs, False, {})
+    return output.features
 
 
 def test_features_are_those_of_the_student(config, variables):
+    """Five rows on eight devices: they are filled up, and cut again."""
     teacher = make_teacher(config)
-    features = teacher.features(IMAGES)
-    output, _ = jax.jit(STUDENT.apply, static_argnums=2)(variables[0], IMAGES, False, {})
+    features = teacher.features(teacher.prepare(EXAMPLES))
+    assert jax.local_device_count() == 8
     assert features.keys() == {"pooled"}
     assert isinstance(features["pooled"], np.ndarray)
     assert features["pooled"].dtype == np.float32
-    np.testing.assert_allclose(features["pooled"], output.features, rtol=1e-5, atol=1e-6)
+    wanted = pooled(variables[0], ARRAYS)
+    np.testing.assert_allclose(features["pooled"], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_images_are_prepared_and_normalised_as_in_training(tmp_path, configure):
+    variables = initial(0, channels=3)
+    images = dataclasses.replace(INPUTS, kind="image")
+    save_student(tmp_path, "small_cnn", 3, OPTIONS, images, variables)
+    pixels = np.random.default_rng(0).integers(0, 256, (11, 8, 8, 3), dtype=np.uint8)
+    teacher = make_teacher(configure("flax", tmp_path))
+    features = teacher.features(teacher.prepare([{"image": image} for image in pixels]))["pooled"]
+    floats = (pixels / 255 - np.array(INPUTS.mean)) / np.array(INPUTS.std)
+    wanted = pooled(variables, floats.astype(np.float32))
+    np.testing.assert_allclose(features, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_parameters_are_counted(config):
@@ -51,12 +87,13 @@ def test_the_identity_names_the_weights(config, tmp_path):
     assert identity.weights_sha256 == hashlib.sha256(content).hexdigest()
     assert identity.id == 'flax/small_cnn {"strides": [1, 2], "widths": [4, 6]}'
     assert identity.pooling == "pooled"
+    assert json.loads(identity.preprocessing)["mean"] == [0.2, 0.4, 0.6]
     assert identify_teacher(config) == identity
 
 
 def test_other_weights_are_another_identity(config, tmp_path, variables):
     before = identify_teacher(config)
-    save_student(tmp_path, "small_cnn", 3, OPTIONS, variables[1])
+    save_student(tmp_path, "small_cnn", 3, OPTIONS, INPUTS, variables[1])
     after = identify_teacher(config)
     assert before is not None
     assert after is not None
@@ -67,35 +104,41 @@ def test_other_weights_are_another_identity(config, tmp_path, variables):
 def test_other_options_are_another_identity(config, tmp_path, variables):
     """The same weights with other strides give other features."""
     before = identify_teacher(config)
-    save_student(tmp_path, "small_cnn", 3, OPTIONS | {"strides": (2, 2)}, variables[0])
+    other = OPTIONS | {"strides": (2, 2)}
+    save_student(tmp_path, "small_cnn", 3, other, INPUTS, variables[0])
     assert identify_teacher(config) != before
 
 
-def test_a_teacher_that_is_elsewhere_has_no_identity_here(config, tmp_path):
-    assert identify_teacher(dataclasses.replace(config, source=str(tmp_path / "none"))) is None
+def test_other_inputs_are_another_identity(config, tmp_path, variables):
+    before = identify_teacher(config)
+    other = dataclasses.replace(INPUTS, image_fit="crop")
+    save_student(tmp_path, "small_cnn", 3, OPTIONS, other, variables[0])
+    assert identify_teacher(config) != before
 
 
-@pytest.mark.parametrize("make", [make_teacher, identify_teacher])
-def test_a_run_without_a_student_is_refused(tmp_path, make):
+def test_a_teacher_that_is_elsewhere_has_no_identity_here(configure, tmp_path):
+    assert identify_teacher(configure("flax", tmp_path / "none")) is None
+
+
+@BOTH
+def test_a_run_without_a_student_is_refused(tmp_path, make, configure):
     with pytest.raises(UsageError, match=r"finished run has a student/ folder; .* has none"):
-        make(TeacherConfig("flax", str(tmp_path), "pooled"))
+        make(configure("flax", tmp_path))
 
 
-@pytest.mark.parametrize("make", [make_teacher, identify_teacher])
-def test_an_unknown_kind_lists_the_known(config, make):
-    with pytest.raises(ConfigError, match=r"teachers\.\*\.kind is one of flax; got 'timm'"):
-        make(dataclasses.replace(config, kind="timm"))
-
-
-@pytest.mark.parametrize("make", [make_teacher, identify_teacher])
-def test_an_unknown_pooling_lists_the_known(config, make):
+@BOTH
+def test_an_unknown_pooling_lists_the_known(make, tmp_path, configure):
+    """Also where the teacher is not on this machine."""
     with pytest.raises(
         ConfigError, match=r"teachers\.\*\.pooling of a flax teacher is one of pooled; got 'cls'"
     ):
-        make(dataclasses.replace(config, pooling="cls"))
+        make(configure("flax", tmp_path / "none", pooling="cls"))
 
 
-def test_an_unknown_pooling_is_refused_also_without_the_teacher(config, tmp_path):
-    elsewhere = dataclasses.replace(config, source=str(tmp_path / "none"), pooling="cls")
-    with pytest.raises(ConfigError, match="pooling of a flax teacher is one of pooled; got 'cls'"):
-        identify_teacher(elsewhere)
+@BOTH
+@pytest.mark.parametrize(
+    ("key", "value"), [("layers", (1,)), ("tower", "text"), ("revision", "main"), ("max_length", 3)]
+)
+def test_keys_without_effect_are_refused(make, key, value, config):
+    with pytest.raises(ConfigError, match=rf"teachers\.\*\.{key} does nothing for a flax teacher"):
+        make(dataclasses.replace(config, **{key: value}))

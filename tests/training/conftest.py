@@ -23,7 +23,7 @@ def standard_promotion():
 def stage(name: str, root: pathlib.Path, **changes) -> Config:
     """One stage of the digits config in `smoke` size, with its files under `root`."""
     raw: Any = digits.get_config(f"stage={name},smoke")
-    raw.features_dir = str(root / "features")
+    raw.features.directory = str(root / "features")
     if raw.student.init_from:
         raw.student.init_from = str(root / "pretrain")
     for teacher in raw.teachers.values():

@@ -28,10 +28,10 @@ from aft_jax.training import train, trainer
 kill_at = int(sys.argv[3])
 original = trainer._Run.step
 
-def step(self, state, step):
-    if step == kill_at:
+def step(self, state, batch):
+    if int(state.step) == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
-    return original(self, state, step)
+    return original(self, state, batch)
 
 trainer._Run.step = step
 train(resolve(json.loads(pathlib.Path(sys.argv[1]).read_text())), pathlib.Path(sys.argv[2]))
@@ -152,7 +152,7 @@ def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(conf
     experiment = build(config)
     ids = message.split("examples: ")[1].rstrip(".").split(", ")
     assert len(ids) == config.batch_size
-    assert set(ids) <= set(experiment.train.ids.tolist())
+    assert set(ids) <= set(experiment.train.dataset.ids.tolist())
     with Checkpoints(tmp_path) as checkpoints:
         state = checkpoints.restore(initial_state(experiment, config.seed))
     assert int(state.step) == checkpoint

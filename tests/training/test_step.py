@@ -12,17 +12,24 @@ from aft_jax import aft_loss
 from aft_jax.data import RowOrder
 from aft_jax.errors import ConfigError
 from aft_jax.training import build
-from aft_jax.training.experiment import initial_state, train_batch
+from aft_jax.training.batches import train_batch
+from aft_jax.training.experiment import initial_state
+from aft_jax.training.sharding import row_sharded
 from aft_jax.training.step import objective
+
+
+def batch_of(experiment, step=0, seed=0):
+    order = RowOrder(len(experiment.train.dataset), experiment.config.batch_size, seed)
+    rows = row_sharded(experiment.mesh)
+    return train_batch(experiment.train, experiment.features, order, step, 0, rows)
 
 
 def run_steps(config, steps):
     experiment = build(config)
     state = initial_state(experiment, seed=3)
-    order = RowOrder(len(experiment.train), config.batch_size, seed=3)
     metrics = []
     for step in range(steps):
-        batch = train_batch(experiment, order.batch(step))
+        batch = batch_of(experiment, step, seed=3)
         state, values = experiment.train_step(state, batch, jnp.float32(10.0), jax.random.key(3))
         metrics.append(values)
     return jax.device_get((state, metrics))
@@ -41,7 +48,7 @@ def test_eight_devices_give_the_state_and_metrics_of_one(config):
 
 def test_the_batch_is_spread_over_the_devices(config):
     experiment = build(dataclasses.replace(config, devices=8))
-    batch = train_batch(experiment, np.arange(40))
+    batch = batch_of(experiment)
     for leaf in jax.tree.leaves(batch):
         assert len(leaf.sharding.device_set) == 8
         assert leaf.sharding.shard_shape(leaf.shape)[0] == 5
@@ -57,7 +64,7 @@ def test_a_batch_that_does_not_divide_is_refused(config):
 def test_the_objective_is_the_task_loss_plus_beta_times_the_kernel_distance(config):
     experiment = build(config)
     state = initial_state(experiment, seed=0)
-    batch = train_batch(experiment, np.arange(40))
+    batch = batch_of(experiment)
 
     @jax.jit
     def compute(variables, params, batch):
@@ -89,7 +96,7 @@ def test_beta_zero_trains_the_student_of_plain_fine_tuning(config):
 def state_after_three_steps(config, method, beta):
     experiment = build(dataclasses.replace(config, method=method))
     state = initial_state(experiment, seed=3)
-    batch = train_batch(experiment, np.arange(40))
+    batch = batch_of(experiment)
     for _ in range(3):
         state, _ = experiment.train_step(state, batch, jnp.float32(beta), jax.random.key(3))
     return jax.device_get(state)
@@ -100,6 +107,6 @@ def test_the_step_compiles_once(config):
     train_step: Any = experiment.train_step
     state = initial_state(experiment, seed=0)
     for step in range(3):
-        batch = train_batch(experiment, np.arange(step, step + 40))
+        batch = batch_of(experiment, step)
         state, _ = train_step(state, batch, jnp.float32(1.0 + step), jax.random.key(step))
     assert train_step._cache_size() == 1  # the jitted function's own counter

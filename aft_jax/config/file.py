@@ -2,6 +2,7 @@
 
 import pathlib
 import runpy
+import sys
 from typing import Any
 
 import ml_collections
@@ -24,6 +25,10 @@ def load_config(text: str) -> ml_collections.ConfigDict:
     path, _, arguments = text.partition(":")
     if not pathlib.Path(path).is_file():
         raise ConfigError(f"--config names a Python file, as configs/digits.py; {path} is none.")
+    # `from configs.common import ...` works from any directory; what is importable already, wins.
+    root = str(pathlib.Path(path).resolve().parents[1])
+    if root not in sys.path:
+        sys.path.append(root)
     try:
         program = runpy.run_path(path)
     except (ImportError, SyntaxError) as error:

@@ -1,0 +1,146 @@
+"""The rules between the keys of a config."""
+
+import dataclasses
+import math
+from typing import Any
+
+from aft_jax.config.keys import (
+    CompareConfig,
+    Config,
+    DataConfig,
+    FeaturesConfig,
+    InputsConfig,
+    TeacherConfig,
+)
+from aft_jax.errors import ConfigError
+
+
+def check_rules(config: Config) -> None:
+    """Refuses a config whose values cannot work together.
+
+    Args:
+        config: every key of the right type.
+
+    Raises:
+        ConfigError: a rule is broken.
+    """
+    _check_steps(config)
+    _check_data(config.data)
+    _check_inputs(config.inputs)
+    _check_features(config.features)
+    _check_views(config)
+    for name, teacher in config.teachers.items():
+        _require(_plain(name), "teachers", "are named by letters, digits, - and _", repr(name))
+        _check_teacher(f"teachers.{name}", teacher)
+    _check_comparison(config.compare)
+
+
+def _check_steps(config: Config) -> None:
+    for key in ("batch_size", "steps", "log_every", "eval_every", "checkpoint_every"):
+        _require(getattr(config, key) >= 1, key, "is at least 1", getattr(config, key))
+    for key in ("seed", "devices"):
+        _require(getattr(config, key) >= 0, key, "is not negative", getattr(config, key))
+    for key in ("eval_every", "checkpoint_every"):
+        both = f"{getattr(config, key)} and {config.log_every}"
+        rule = "is a multiple of config.log_every, when the host looks at the device"
+        # The host looks at the device after the last step too, so "only at the end" is fine.
+        in_step = (
+            getattr(config, key) % config.log_every == 0 or getattr(config, key) == config.steps
+        )
+        _require(in_step, key, rule, both)
+    optim = {f"optim.{name}": value for name, value in dataclasses.asdict(config.optim).items()}
+    for key, value in (optim | {"beta": config.beta}).items():
+        _require(math.isfinite(value) and value >= 0, key, "is finite and not negative", value)
+    both = f"{config.optim.warmup_steps} and {config.steps}"
+    fits = config.optim.warmup_steps <= config.steps
+    _require(fits, "optim.warmup_steps", "is at most config.steps", both)
+
+
+def _check_data(data: DataConfig) -> None:
+    rule = "is a name for stores and reports, of letters, digits, - and _"
+    _require(_plain(data.name), "data.name", rule, repr(data.name))
+    _require(bool(data.source), "data.source", "names a kind of data source", "''")
+    _one_of("data.on_error", data.on_error, ("raise", "skip"))
+    _require(bool(data.train), "data.train", "names the split to train on", "''")
+    _require(bool(data.test), "data.test", "names the split that is evaluated once", "''")
+    both = f"{data.tune_fraction} with config.data.tune={data.tune!r}"
+    if data.tune:
+        rule = "is 0 where config.data.tune names a split"
+        _require(data.tune_fraction == 0, "data.tune_fraction", rule, both)
+    else:
+        rule = "is between 0 and 1, the share of train that becomes tune, where tune is ''"
+        _require(0 < data.tune_fraction < 1, "data.tune_fraction", rule, both)
+
+
+def _check_inputs(inputs: InputsConfig) -> None:
+    _one_of("inputs.kind", inputs.kind, ("array", "image", "text", "image_text"))
+    _one_of("inputs.image_fit", inputs.image_fit, ("stretch", "crop"))
+    _require(inputs.image_size >= 1, "inputs.image_size", "is at least 1", inputs.image_size)
+    for key in ("mean", "std"):
+        values = getattr(inputs, key)
+        _require(len(values) == 3, f"inputs.{key}", "has a number for red, green and blue", values)
+    _require(min(inputs.std) > 0, "inputs.std", "is positive", inputs.std)
+    buckets = inputs.buckets
+    rising = bool(buckets) and list(buckets) == sorted(set(buckets)) and buckets[0] >= 1
+    fine = rising and buckets[-1] == inputs.max_length
+    rule = "are rising lengths of which the last is config.inputs.max_length"
+    _require(fine, "inputs.buckets", rule, f"{buckets} and {inputs.max_length}")
+    if "text" in inputs.kind:
+        rule = "is the directory or hub id of the student's tokenizer, where it reads text"
+        _require(bool(inputs.tokenizer), "inputs.tokenizer", rule, "''")
+
+
+def _check_teacher(key: str, teacher: TeacherConfig) -> None:
+    _one_of(f"{key}.tower", teacher.tower, ("", "image", "text", "both"))
+    _one_of(f"{key}.dtype", teacher.dtype, ("float32", "bfloat16"))
+    _require(teacher.max_length >= 0, f"{key}.max_length", "is not negative", teacher.max_length)
+
+
+def _check_features(features: FeaturesConfig) -> None:
+    _one_of("features.dtype", features.dtype, ("float32", "bfloat16"))
+    _one_of("features.missing", features.missing, ("error", "skip"))
+    _one_of("features.residency", features.residency, ("auto", "device", "host", "stream"))
+    for key in ("batch_size", "threads", "processes"):
+        value = getattr(features, key)
+        _require(value >= 1, f"features.{key}", "is at least 1", value)
+    both = f"{features.process} of {features.processes}"
+    inside = 0 <= features.process < features.processes
+    _require(inside, "features.process", "counts from 0 below config.features.processes", both)
+
+
+def _check_views(config: Config) -> None:
+    area = config.augment.min_area
+    _require(0 < area <= 1, "augment.min_area", "is a share, above 0 and at most 1", area)
+    _require(config.views >= -1, "views", "is -1, 0 or a number of stored views", config.views)
+    if config.views:
+        both = f"{config.views} with {config.augment}"
+        changes = area < 1 or config.augment.flip
+        _require(changes, "views", "is 0 where config.augment changes nothing", both)
+        kind = f"{config.views} with config.inputs.kind={config.inputs.kind!r}"
+        _require("image" in config.inputs.kind, "views", "is 0 where inputs are no images", kind)
+
+
+def _plain(name: str) -> bool:
+    return name.replace("_", "").replace("-", "").isalnum()
+
+
+def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    _require(value in choices, key, f"is one of {', '.join(map(repr, choices))}", repr(value))
+
+
+def _check_comparison(plan: CompareConfig) -> None:
+    for field in dataclasses.fields(plan):
+        values = getattr(plan, field.name)
+        once = bool(values) and len(set(values)) == len(values)
+        _require(once, f"compare.{field.name}", "lists at least one value, each once", values)
+    for key in ("betas", "search_seeds", "seeds"):
+        fine = all(math.isfinite(value) and value >= 0 for value in getattr(plan, key))
+        _require(fine, f"compare.{key}", "are finite and not negative", getattr(plan, key))
+    shared = sorted(set(plan.seeds) & set(plan.search_seeds))
+    rule = "share none with config.compare.search_seeds: those that chose beta do not judge it"
+    _require(not shared, "compare.seeds", rule, f"{shared} in both")
+
+
+def _require(holds: bool, key: str, rule: str, value: Any) -> None:
+    if not holds:
+        raise ConfigError(f"config.{key} {rule}; got {value}.")

@@ -1,0 +1,152 @@
+"""From rows to the global batch that a step sees: inputs, labels, and the teachers' features.
+
+Every process loads its own rows of a batch; together they are the global one.
+"""
+
+import logging
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from aft_jax.config import Config
+from aft_jax.data import Dataset, Inputs, PaddedRows, RowOrder, make_inputs, pick_views
+from aft_jax.errors import ConfigError
+from aft_jax.features import (
+    TeacherFeatures,
+    expected_fields,
+    load_features,
+    open_store,
+    store_path,
+)
+from aft_jax.teachers import identify_teacher
+from aft_jax.training.sharding import to_global
+from aft_jax.types import Batch
+
+_LOG = logging.getLogger(__name__)
+
+THREADS = 4
+"""Batches that are prepared at once, ahead of the step."""
+
+
+class StudentData(NamedTuple):
+    """A split, and what the student reads of it.
+
+    Attributes:
+        dataset: the examples.
+        inputs: rows -> what the student reads of them.
+    """
+
+    dataset: Dataset
+    inputs: Inputs
+
+
+def read_by_student(config: Config, dataset: Dataset) -> StudentData:
+    """A split with the inputs that the config's student reads."""
+    return StudentData(dataset, make_inputs(config.inputs, config.augment, dataset))
+
+
+def teacher_features(config: Config, dataset: Dataset, sharding: NamedSharding) -> TeacherFeatures:
+    """The stored features of every teacher for the examples of a split.
+
+    Args:
+        config: names the teachers and their stores.
+        dataset: the split's examples.
+        sharding: rows over the devices.
+
+    Returns:
+        The features, by row of the split.
+
+    Raises:
+        ConfigError: the config names no teacher, or shows views that no store has.
+        StoreError: a store is missing or does not belong to this teacher and these examples.
+    """
+    if not config.teachers:
+        raise ConfigError(
+            f"method {config.method!r} transfers from teachers; config.teachers is empty. "
+            "Name at least one, or use method 'stl'."
+        )
+    if config.views < 0:
+        raise ConfigError(
+            "features of a view go with that view alone; config.views=-1 cuts fresh ones, which "
+            "no teacher has seen. Extract stored ones with --config.views=4, say, and train with "
+            "the same."
+        )
+    stores = {}
+    for name, teacher in config.teachers.items():
+        identity = identify_teacher(teacher)
+        if identity is None:
+            _LOG.warning(
+                "teacher %s is not at %s: its store is not compared with its weights",
+                name,
+                teacher.source,
+            )
+        expected = expected_fields(config, dataset, teacher, identity)
+        stores[name] = open_store(store_path(config, name, dataset.split), expected)
+    return load_features(
+        stores,
+        dataset.ids,
+        residency=config.features.residency,
+        missing=config.features.missing,
+        sharding=sharding,
+    )
+
+
+def train_batch(
+    data: StudentData,
+    features: TeacherFeatures | None,
+    order: RowOrder,
+    step: int,
+    views: int,
+    sharding: NamedSharding,
+) -> Batch:
+    """The global batch of a training step.
+
+    Args:
+        data: the training split.
+        features: the teachers' features of it, or None.
+        order: which rows each step has.
+        step: the step, from 0.
+        views: as `config.views`.
+        sharding: rows over the devices.
+
+    Returns:
+        The batch; a pure function of the arguments.
+    """
+    everyone = order.batch(step)
+    rows = _own(everyone)
+    ids, epoch = data.dataset.ids[rows], order.epoch(step)
+    numbers = pick_views(order.seed, epoch, ids, views) if views > 0 else None
+    keys = None
+    if numbers is not None:
+        keys = [f"{name}/{number}" for name, number in zip(ids, numbers, strict=True)]
+    elif views < 0:
+        keys = [f"{name}/{order.seed}/{epoch}" for name in ids]
+    ones = np.ones(len(rows), np.float32)
+    named, has_features = features.batch(rows, numbers) if features else ({}, ones)
+    host = {
+        "inputs": data.inputs(rows, views=keys, among=everyone),
+        "labels": data.dataset.labels[rows],
+        "mask": ones,
+        "feature_mask": has_features,
+    }
+    return Batch(**to_global(host, sharding), teacher_features=named)
+
+
+def eval_batch(data: StudentData, padded: PaddedRows, sharding: NamedSharding) -> Batch:
+    """The global batch of these rows of any split, padding masked, without teachers or views."""
+    rows, mask = _own(padded.rows), _own(padded.mask)
+    host = {
+        "inputs": data.inputs(rows, among=padded.rows),
+        "labels": data.dataset.labels[rows],
+        "mask": mask,
+        "feature_mask": mask,
+    }
+    return Batch(**to_global(host, sharding), teacher_features={})
+
+
+def _own(rows: np.ndarray) -> np.ndarray:
+    """This process's share of a global batch."""
+    share = len(rows) // jax.process_count()
+    return rows[jax.process_index() * share : (jax.process_index() + 1) * share]

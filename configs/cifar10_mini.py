@@ -1,0 +1,81 @@
+"""3,000 CIFAR-10 images, a pre-trained MobileNetV1-0.25 as a student of your own, stored features.
+
+The worked example of docs/own_student.md. ROOT holds
+    images.npz                    train/image [3000, 32, 32, 3] uint8, train/label, train/id, and
+                                  test/... [1000]
+    mobilenet_v2_imagenet.npz     train [3000, 1280], test: pooled features of each image, in order
+    mobilenet_v2_birds.npz        the same of a teacher that has seen birds only
+    student_mobilenet_v1_025.npz  the student's ImageNet weights
+
+    STUDENT=ROOT/student_mobilenet_v1_025.npz
+    python docs/examples/mobilenet_v1.py $STUDENT runs/cifar10_mini/imagenet
+    aft-jax import-official --config=configs/cifar10_mini.py:root=ROOT
+    aft-jax compare --config=configs/cifar10_mini.py:root=ROOT --workdir=runs/cifar10_mini/compare
+    aft-jax report --workdir=runs/cifar10_mini/compare
+
+@LAB@
+"""
+
+from typing import Any
+
+from aft_jax.config.defaults import base_config, teacher
+from aft_jax.config.file import parse_arguments
+from aft_jax.errors import ConfigError
+
+RUNS = "runs/cifar10_mini"
+TEACHERS = {"imagenet": "mobilenet_v2_imagenet", "birds": "mobilenet_v2_birds"}
+STARTS = ("pretrained", "scratch")
+
+
+def get_config(arguments: str = "") -> Any:
+    """The config.
+
+    Args:
+        arguments: "root=DIR,teacher=imagenet|birds,start=pretrained|scratch,smoke".
+
+    Returns:
+        The config.
+    """
+    args = parse_arguments(
+        arguments,
+        root="data/cifar10_mini",
+        teacher="imagenet",
+        start="pretrained",
+        smoke=False,
+    )
+    if args.teacher not in TEACHERS:
+        raise ConfigError(f"teacher is one of {', '.join(TEACHERS)}; got {args.teacher!r}.")
+    if args.start not in STARTS:
+        raise ConfigError(f"start is one of {', '.join(STARTS)}; got {args.start!r}.")
+    config = base_config()
+    config.data.update(
+        name="cifar10_mini",
+        source="arrays",
+        path=f"{args.root}/images.npz",
+        tune="",
+        tune_fraction=0.2,
+    )
+    config.inputs.update(kind="image", image_size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
+    config.student = {
+        "name": "docs.examples.mobilenet_v1:mobilenet_v1",
+        "options": {"width": 0.25},
+        "init_from": f"{RUNS}/imagenet" if args.start == "pretrained" else "",
+    }
+    name = TEACHERS[args.teacher]
+    config.teachers[name] = teacher("imported", f"{args.root}/{name}.npz")
+    config.features.directory = f"{RUNS}/features"
+    config.method = "aft"
+    config.beta = 10.0
+    config.steps = 400
+    config.log_every = 20
+    config.eval_every = 100
+    config.checkpoint_every = 400
+    config.optim.learning_rate = 3e-4
+    config.compare.betas = (3.0, 10.0, 30.0)
+    config.compare.search_seeds = (100,)
+    config.compare.seeds = (0, 1, 2)
+    if args.smoke:
+        config.update(steps=2, log_every=1, eval_every=2, checkpoint_every=2, batch_size=16)
+        config.inputs.image_size = 32
+        config.compare.update(betas=(3.0, 10.0), seeds=(0, 1))
+    return config
