@@ -150,14 +150,16 @@ def _messages() -> Iterator[None]:
     """Shows the library's own messages and warnings on standard error."""
     logger, handler = logging.getLogger("aft_jax"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter("aft-jax: %(message)s"))
-    level = logger.level
+    level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # libraries that are imported meanwhile give the root a handler too
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def _parse(words: Sequence[str]) -> Options:

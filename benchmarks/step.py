@@ -2,7 +2,7 @@
 
     python benchmarks/step.py
 
-Both methods take whole steps of the trainer (rows gathered on the host, features joined, update) in
+Both methods take whole steps of the trainer (batches loaded ahead, features joined, update) in
 turns, on the splits and batch size of `configs/digits.py`. Goal: at most 1.25 times plain
 fine-tuning. Needs the demo's first three commands: teacher, pre-training, extraction.
 """
@@ -19,9 +19,11 @@ import jax.numpy as jnp
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from aft_jax.config import resolve
-from aft_jax.data import RowOrder
+from aft_jax.data import RowOrder, prefetched
 from aft_jax.training import build
-from aft_jax.training.experiment import initial_state, train_batch
+from aft_jax.training.batches import THREADS, train_batch
+from aft_jax.training.experiment import initial_state
+from aft_jax.training.sharding import row_sharded
 from benchmarks.timing import describe_machine
 from configs import digits
 
@@ -36,15 +38,19 @@ class Runner:
     def __init__(self, config):
         self.experiment = build(config)
         self.state = initial_state(self.experiment, seed=0)
-        self.order = RowOrder(len(self.experiment.train), config.batch_size, seed=0)
+        self.order = RowOrder(len(self.experiment.train.dataset), config.batch_size, seed=0)
+        self.rows = row_sharded(self.experiment.mesh)
         self.beta, self.root = jnp.float32(config.beta), jax.random.key(0)
         self.done = 0
+
+    def load(self, step):
+        data, features = self.experiment.train, self.experiment.features
+        return train_batch(data, features, self.order, step, 0, self.rows)
 
     def seconds_per_step(self) -> float:
         metrics = None
         began = time.perf_counter()
-        for step in range(self.done, self.done + STEPS):
-            batch = train_batch(self.experiment, self.order.batch(step))
+        for batch in prefetched(self.load, self.done, self.done + STEPS, THREADS, THREADS):
             self.state, metrics = self.experiment.train_step(
                 self.state, batch, self.beta, self.root
             )

@@ -71,11 +71,11 @@ def get_config(arguments: str = "") -> Any:
     config.eval_every = 100
     config.checkpoint_every = 400
     config.optim.learning_rate = 3e-4
-    config.compare.betas = (3.0, 10.0, 30.0)
-    config.compare.search_seeds = (100,)
+    config.compare.betas = (1.0, 3.0, 10.0)
+    config.compare.search_seeds = (100, 101)
     config.compare.seeds = (0, 1, 2)
     if args.smoke:
         config.update(steps=2, log_every=1, eval_every=2, checkpoint_every=2, batch_size=16)
         config.inputs.image_size = 32
-        config.compare.update(betas=(3.0, 10.0), seeds=(0, 1))
+        config.compare.update(betas=(3.0, 10.0), search_seeds=(100,), seeds=(0, 1))
     return config

@@ -12,7 +12,7 @@ import runpy
 import shlex
 import shutil
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -114,13 +114,13 @@ def make_cifar10_mini(directory: pathlib.Path) -> None:
     """Files of the names and shapes of the real ones, a student of width 1/32 among them."""
     directory.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    arrays = {"class_names": np.array(["a", "b"])}
+    arrays: dict[str, Any] = {"class_names": np.array(["a", "b"])}
     for split, rows in {"train": 40, "test": 8}.items():
         arrays[f"{split}/image"] = rng.integers(0, 256, (rows, 32, 32, 3), dtype=np.uint8)
         arrays[f"{split}/label"] = np.arange(rows, dtype=np.int32) % 2
         arrays[f"{split}/id"] = np.array([f"{split}{row}" for row in range(rows)])
     np.savez(directory / "images.npz", **arrays)
-    features = {
+    features: dict[str, Any] = {
         split: rng.normal(size=(rows, 6)).astype(np.float16)
         for split, rows in {"train": 40, "test": 8}.items()
     }
@@ -129,14 +129,14 @@ def make_cifar10_mini(directory: pathlib.Path) -> None:
     np.savez(directory / "student_mobilenet_v1_025.npz", **mobilenet(rng))
 
 
-def mobilenet(rng: np.random.Generator) -> dict[str, np.ndarray]:
+def mobilenet(rng: np.random.Generator) -> dict[str, Any]:
     blocks = runpy.run_path(str(ROOT / "docs/examples/mobilenet_v1.py"))["BLOCKS"]
     shapes, channels = [(3, 3, 3, 8)], 8
     for _, wide in blocks:
         shapes += [(3, 3, channels), (1, 1, channels, wide // 4)]
         channels = wide // 4
     numbered = dict(enumerate(shapes)) | {len(shapes) + 1: (1, 1, channels, 7)}
-    arrays: dict[str, np.ndarray] = {"meta": np.array(json.dumps({"ops": "a description"}))}
+    arrays: dict[str, Any] = {"meta": np.array(json.dumps({"ops": "a description"}))}
     for number, shape in numbered.items():
         arrays[f"op{number}.w"] = rng.normal(size=shape).astype(np.float32) * 0.2
         arrays[f"op{number}.b"] = np.zeros(shape[-1], np.float32)
@@ -153,7 +153,7 @@ def world(tmp_path_factory):
     Shapes(data_dir=directory / "data/tfds", file_format="array_record").download_and_prepare()
     for name in {path.removeprefix("models/") for path in HUB.values()}:
         checkpoints.save(name, directory / "models" / name)
-    features = {
+    features: dict[str, Any] = {
         split: torch.randn(rows, 5, generator=torch.manual_seed(rows))
         for split, rows in {"train": 37, "test": 12}.items()
     }

@@ -17,6 +17,7 @@ PACKAGE = pathlib.Path(aft_jax.__file__).parent
 NEVER = (
     *("tensorflow", "torch", "flax", "optax", "orbax", "jaxtyping", "ml_collections", "grain"),
     *("tensorstore", "safetensors", "tensorboardX", "sklearn", "tqdm", "matplotlib", "jinja2"),
+    *("PIL", "datasets", "pyarrow", "tensorflow_datasets", "timm", "transformers"),
 )
 FLOW = [
     ("types", "errors", "files", "progress", "tensors", "version", "entry_point"),

@@ -117,9 +117,9 @@ def _image_inputs(config: InputsConfig, augment: AugmentConfig, dataset: Dataset
 
     def view(row: int, key: str) -> np.ndarray:
         image = dataset.examples[row]["image"]
-        return fit(
-            cut(image, draw_view(key, *image.shape[:2], augment)), config.image_size, "stretch"
-        )
+        height, width = image.shape[:2]
+        part = cut(image, draw_view(key, height, width, augment))
+        return fit(part, config.image_size, "stretch")
 
     def batch(rows: np.ndarray, *, views: Any = None, among: Any = None) -> np.ndarray:
         if views is None:

@@ -1,14 +1,15 @@
 """The `extract` verb: every teacher's features of the splits that training and tuning read."""
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from aft_jax.config import Config
+from aft_jax.config import Config, TeacherConfig
 from aft_jax.data import Dataset, load_splits, prefetched
 from aft_jax.errors import ConfigError, StoreError
 from aft_jax.features.describe import expected_fields, store_path
@@ -19,7 +20,7 @@ from aft_jax.features.reader import open_store
 from aft_jax.features.shard_buffer import ShardBuffer
 from aft_jax.features.writer import StoreWriter, check_ids, make_plan
 from aft_jax.progress import progress_bar
-from aft_jax.teachers import Teacher, make_teacher
+from aft_jax.teachers import Teacher, TeacherIdentity, identify_teacher, make_teacher
 
 
 def extract(config: Config, teachers: Mapping[str, Teacher] | None = None) -> list[str]:
@@ -55,10 +56,14 @@ def extract(config: Config, teachers: Mapping[str, Teacher] | None = None) -> li
     datasets = load_splits(config.data, "train", "tune")
     stores = []
     for name in config.teachers:
-        teacher = given[name] if name in given else make_teacher(config.teachers[name])
+        identity, load = _teacher(config.teachers[name], given.get(name))
         for dataset in datasets:
             path = store_path(config, name, dataset.split)
-            _extract_split(config, name, teacher, dataset, path)
+            expected = expected_fields(config, dataset, config.teachers[name], identity)
+            if Directory(path).read(MANIFEST) is not None:
+                open_store(path, expected)  # a damaged one is refused here, not kept
+            else:
+                _extract_split(config, load(), dataset, path, expected)
             stores.append(path)
     return stores
 
@@ -83,22 +88,27 @@ def require_teachers(config: Config, given: Mapping[str, Teacher]) -> None:
         )
 
 
+def _teacher(
+    entry: TeacherConfig, given: Teacher | None
+) -> tuple[TeacherIdentity, Callable[[], Teacher]]:
+    """What a teacher is, and how to get it: none is loaded for stores that are complete."""
+    if given is not None:
+        return given.identity, lambda: given
+    load = functools.cache(lambda: make_teacher(entry))
+    return identify_teacher(entry) or load().identity, load
+
+
 def _extract_split(
-    config: Config, name: str, teacher: Teacher, dataset: Dataset, path: str
+    config: Config, teacher: Teacher, dataset: Dataset, path: str, expected: dict[str, Any]
 ) -> None:
-    expected = expected_fields(config, dataset, config.teachers[name], teacher.identity)
-    store = Directory(path)
-    if store.read(MANIFEST) is not None:
-        open_store(path, expected)  # a damaged one is refused here, not kept
-        return
     check_ids(dataset.ids)
     if config.views:
         require_images(dataset)
+    store = Directory(path)
     begun = read_plan(store)
     if begun is not None:
         require(path, begun, expected)
-    work = _Work(config, teacher, dataset, store, expected, begun)
-    work.run()
+    _Work(config, teacher, dataset, store, expected, begun).run()
 
 
 @dataclasses.dataclass(frozen=True)

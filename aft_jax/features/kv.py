@@ -17,8 +17,8 @@ READ_SECONDS = 600.0
 # A bucket that cannot be reached is a mistake far more often than a passing fault: TensorStore's
 # own 32 tries with pauses up to half a minute would hide it.
 CONTEXT = {
-    "gcs_request_retries": {"max_retries": 4, "initial_delay": "0.3s", "max_delay": "2s"},
-    "http_request_retries": {"max_retries": 4, "initial_delay": "0.3s", "max_delay": "2s"},
+    "gcs_request_retries": {"max_retries": 3, "initial_delay": "0.3s", "max_delay": "1s"},
+    "http_request_retries": {"max_retries": 3, "initial_delay": "0.3s", "max_delay": "1s"},
 }
 
 
@@ -98,8 +98,8 @@ class Directory:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return StoreError(
             f"feature stores lie where this process can read and write; {place} cannot be {verb}: "
-            f"{reason} Look at config.features.directory, your permissions and, for a bucket, "
-            "your credentials."
+            f"{reason.rstrip('.')}. Look at config.features.directory, your permissions and, for a "
+            "bucket, your credentials."
         )
 
 

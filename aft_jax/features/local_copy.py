@@ -7,6 +7,7 @@ import pathlib
 from aft_jax.errors import StoreError
 from aft_jax.features.kv import Directory
 from aft_jax.features.manifest import Manifest, render_manifest
+from aft_jax.progress import progress_bar
 
 
 def local_copy(path: str, manifest: Manifest) -> pathlib.Path:
@@ -28,17 +29,24 @@ def local_copy(path: str, manifest: Manifest) -> pathlib.Path:
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     directory = pathlib.Path(root).expanduser() / "aft_jax" / digest
     source, copy = Directory(path), Directory(str(directory))
-    for name, recorded in manifest.files_sha256.items():
-        if (directory / name).is_file():
-            continue  # whoever opens the copy checks its hashes
-        content = source.read(name)
-        found = None if content is None else hashlib.sha256(content).hexdigest()
-        if content is None or found != recorded:
-            said = "is missing" if content is None else f"has {found}"
-            raise StoreError(
-                f"files of a store have the hashes in its manifest; {path}/{name} {said}, the "
-                f"manifest says {recorded}. Delete manifest.json and the shard's marker under "
-                "done/, and the same `aft-jax extract` makes it anew."
-            )
-        copy.write(name, content)
+    # Whoever opens the copy checks its hashes, so files that are here are not asked for again.
+    absent = [name for name in manifest.files_sha256 if not (directory / name).is_file()]
+    if absent:
+        with progress_bar(len(absent), f"copy {path} to {directory}", "file") as progress:
+            for name in absent:
+                copy.write(name, _fetch(source, name, manifest.files_sha256[name]))
+                progress.update()
     return directory
+
+
+def _fetch(source: Directory, name: str, recorded: str) -> bytes:
+    content = source.read(name)
+    found = None if content is None else hashlib.sha256(content).hexdigest()
+    if content is None or found != recorded:
+        said = "is missing" if content is None else f"has {found}"
+        raise StoreError(
+            f"files of a store have the hashes in its manifest; {source.path}/{name} {said}, the "
+            f"manifest says {recorded}. Delete manifest.json and the shard's marker under done/, "
+            "and the same `aft-jax extract` makes it anew."
+        )
+    return content

@@ -8,6 +8,7 @@ when it returns. Elsewhere rows are read one by one.
 """
 
 import ctypes
+import errno
 import os
 import platform
 import queue
@@ -114,7 +115,7 @@ class _Reader:
     def _call(number: int, *arguments: object) -> int:
         long = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
         while (result := _LIBC.syscall(number, *long)) < 0:
-            if ctypes.get_errno() != 4:  # interrupted by a signal: once more
+            if ctypes.get_errno() != errno.EINTR:
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         return result
 

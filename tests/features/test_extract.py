@@ -1,6 +1,7 @@
 """The `extract` verb's function: the stores the config names, once, and never another teacher's."""
 
 import dataclasses
+import importlib
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from aft_jax.features import extract, join, open_store, read_manifest, store_pat
 from aft_jax.features.kv import Directory
 from aft_jax.teachers import Teacher
 from tests.features.conftest import make_dataset, serve, toy_features
+
+# The package names its function as the module: an import statement finds the function.
+EXTRACT = importlib.import_module("aft_jax.features.extract")
 
 
 def changed(config, **keys):
@@ -45,6 +49,13 @@ def test_a_second_time_changes_nothing(run, toy, tmp_path):
     before, again = files(tmp_path), toy()
     extract(run, {"toy": again.teacher})
     assert (again.rows, files(tmp_path)) == (0, before)
+
+
+def test_no_teacher_is_loaded_for_complete_stores(run, toy, monkeypatch, identity):
+    stores = extract(run, {"toy": toy().teacher})
+    monkeypatch.setattr(EXTRACT, "identify_teacher", lambda _: identity)
+    monkeypatch.setattr(EXTRACT, "make_teacher", None)
+    assert extract(run) == stores
 
 
 @pytest.mark.parametrize("batches", [1, 2, 3, 4])
@@ -252,6 +263,12 @@ def test_views_of_something_else_than_images_are_refused(run, toy):
         extract(dataclasses.replace(run, views=-1), {"toy": toy().teacher})
 
 
+def test_verify_checks_views(viewed, looking):
+    extract(viewed, {"toy": looking})
+    lines = verify(viewed, {"toy": looking}, rows=2)
+    assert "15 rows finite; 6 rows recomputed" in lines[0]
+
+
 # Several hosts.
 
 
@@ -275,46 +292,3 @@ def test_a_process_that_does_not_come_is_named(run, toy, monkeypatch):
     last = toy()  # finishing alone, as the message says
     path, _ = extract(run, {"toy": last.teacher})
     assert open_store(path, {}).manifest.shards == 4
-
-
-# Verify.
-
-
-def test_verify_recomputes_rows(run, toy):
-    extract(run, {"toy": toy().teacher})
-    lines = verify(run, {"toy": toy().teacher}, rows=8)
-    assert lines[0].endswith(
-        "toy-train: 6 files as written, 10 rows finite; 8 rows recomputed, at most 0.0e+00 away "
-        "(allowed 0.001)"
-    )
-    assert "4 rows recomputed" in lines[1]
-
-
-def test_verify_names_the_worst_row(run, toy):
-    extract(run, {"toy": toy().teacher})
-    x = toy_features(make_dataset(10))
-    length = np.linalg.norm(x[3])
-
-    def features(prepared):
-        named = toy().features(prepared)
-        near, wrong = prepared[:, 0] == 4.0, prepared[:, 0] == 6.0
-        named["image"] = named["image"] + (1e-5 * near + 0.5 * length * wrong)[:, None]
-        return named
-
-    message = f"differs in 1 of 10 rows, most in that of example '{make_dataset(10).ids[3]}' "
-    with pytest.raises(StoreError, match=message + r"\(row 3\): 0\.5\. Delete"):
-        verify(run, {"toy": toy().teacher._replace(features=features)}, rows=10)
-
-
-def test_verify_checks_views(viewed, looking):
-    extract(viewed, {"toy": looking})
-    lines = verify(viewed, {"toy": looking}, rows=2)
-    assert "15 rows finite; 6 rows recomputed" in lines[0]
-
-
-def test_verify_without_the_teacher_says_so(run, toy):
-    extract(run, {"toy": toy().teacher})
-    lines = verify(run)
-    assert lines[1].endswith(
-        "4 rows finite; no row recomputed: teacher toy is not on this machine (source 'nowhere')"
-    )

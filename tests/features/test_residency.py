@@ -1,6 +1,8 @@
 """Features while a run reads them: the same values wherever they are kept."""
 
+import concurrent.futures
 import dataclasses
+import os
 
 import jax
 import numpy as np
@@ -151,8 +153,8 @@ def test_a_cpu_reports_no_memory_of_its_own(opened, dataset, sharding):
     assert described.endswith("the devices report no memory of their own")
 
 
-def test_a_gather_on_the_device_needs_no_communication(opened, dataset, sharding):
-    """Every device has all rows; threads may therefore ask for batches while a step runs."""
+def test_every_device_holds_all_rows(opened, dataset, sharding):
+    """A gather needs no communication, so threads may ask for batches while a step runs."""
     loaded = load({"toy": opened}, dataset.ids, sharding, "device")
     loaded.batch(np.arange(4), None)
     live = jax.live_arrays()
@@ -176,8 +178,27 @@ def test_scattered_reads_with_and_without_the_system_call(monkeypatch, tmp_path,
         scattered.read_rows(descriptors[[0]], np.array([4998]), out[:1])
     for file in files:
         file.close()
-    with pytest.raises(OSError, match="file ends before|Bad file descriptor"):
+    with pytest.raises(OSError, match=r"file ends before|Bad file descriptor"):
         scattered.read_rows(descriptors[[0]], np.array([0]), out[:1])
+
+
+@pytest.mark.parametrize("residency", RESIDENCIES)
+def test_threads_share_the_features(opened, dataset, features, sharding, residency):
+    loaded = load({"toy": opened}, dataset.ids, sharding, residency)
+    batches = np.random.default_rng(0).integers(0, 7, (40, 8))
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda rows: loaded.batch(rows, None)[0]["toy"], batches))
+    for rows, values in zip(batches, found, strict=True):
+        np.testing.assert_array_equal(values, features[rows])
+
+
+def test_files_close_with_the_store(opened):
+    rows = opened.rows()
+    descriptors = rows._descriptors.tolist()
+    assert all(os.fstat(descriptor) for descriptor in descriptors)
+    del rows
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptors[0])
 
 
 def test_a_dataset_larger_than_the_store(opened, sharding):
