@@ -70,8 +70,8 @@ def get_config(arguments: str = "") -> Any:
     config.log_every = 20
     config.eval_every = 100
     config.checkpoint_every = 400
-    config.optim.learning_rate = 3e-4
-    config.compare.betas = (1.0, 3.0, 10.0)
+    config.optim.learning_rate = 1e-3
+    config.compare.betas = (3.0, 10.0, 30.0)
     config.compare.search_seeds = (100, 101)
     config.compare.seeds = (0, 1, 2)
     if args.smoke:

@@ -42,7 +42,8 @@ class InputsConfig:
     Attributes:
         kind: "array", "image", "text" or "image_text".
         image_size: side of the square image, in pixels.
-        image_fit: "stretch" the whole image to the square, or "crop" its centre.
+        image_fit: "stretch" the whole image to the square, or "crop" its centre; a view is a crop
+            already and is stretched.
         mean: per channel, of pixels in [0, 1]; subtracted on the device.
         std: per channel, divided by on the device.
         tokenizer: directory or hub id of the student's tokenizer.

@@ -18,7 +18,7 @@ from aft_jax.errors import ConfigError
 
 
 def resolve(raw: ml_collections.ConfigDict | Mapping[str, Any]) -> Config:
-    """Checks a raw config against the keys, types and rules above.
+    """Checks a raw config against its keys, their types and the rules between them.
 
     Args:
         raw: what `get_config` returned, or the content of a run's `config.json`.

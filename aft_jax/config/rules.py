@@ -78,7 +78,8 @@ def _check_inputs(inputs: InputsConfig) -> None:
     _require(inputs.image_size >= 1, "inputs.image_size", "is at least 1", inputs.image_size)
     for key in ("mean", "std"):
         values = getattr(inputs, key)
-        _require(len(values) == 3, f"inputs.{key}", "has a number for red, green and blue", values)
+        fine = len(values) == 3 and all(map(math.isfinite, values))
+        _require(fine, f"inputs.{key}", "has a number for red, green and blue", values)
     _require(min(inputs.std) > 0, "inputs.std", "is positive", inputs.std)
     buckets = inputs.buckets
     rising = bool(buckets) and list(buckets) == sorted(set(buckets)) and buckets[0] >= 1

@@ -88,7 +88,8 @@ class Dataset:
         classes: k class names.
         examples: n examples, read when asked for.
         digests: [n] hash of each example's content, by which overlapping splits are found; empty
-            where examples of equal content are meant to be there.
+            where they are not known.
+        skipped: names of the examples that could not be read and were left out.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Dataset:
     classes: tuple[str, ...]
     examples: Examples
     digests: np.ndarray
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """The number of examples."""

@@ -67,11 +67,24 @@ def decode(data: bytes, name: str) -> np.ndarray:
         ) from error
 
 
+def stored_view(name: str, number: int) -> str:
+    """The key of one of an example's stored views.
+
+    Args:
+        name: the example's id.
+        number: which, from 0.
+
+    Returns:
+        The key for `draw_view`; extraction and training agree by it.
+    """
+    return f"{name}/{number}"
+
+
 def draw_view(key: str, height: int, width: int, augment: AugmentConfig) -> View:
     """The view that a key stands for.
 
     Args:
-        key: decides the view; stored view v of an example is "<id>/<v>".
+        key: decides the view; see `stored_view`.
         height: of the image, in pixels.
         width: of the image, in pixels.
         augment: how views are cut.

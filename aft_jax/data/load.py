@@ -1,16 +1,17 @@
 """From `config.data` to the examples of a split."""
 
 import dataclasses
+import functools
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from aft_jax.config import DataConfig
 from aft_jax.data.dataset import Dataset
-from aft_jax.data.records import Records, assemble
+from aft_jax.data.records import assemble, class_names
 from aft_jax.data.sources import SOURCES
 from aft_jax.data.splits import carve, overlap
-from aft_jax.errors import ConfigError
+from aft_jax.errors import ConfigError, DataError
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,20 +53,36 @@ def load_splits(config: DataConfig, *roles: str) -> tuple[Dataset, ...]:
         raise ConfigError(
             f"config.data.source is one of {', '.join(SOURCES)}; got {config.source!r}."
         )
-    read: dict[str, Records] = {}
+    read = functools.cache(functools.partial(SOURCES[config.source], config))
 
-    def records(split: str) -> Records:
-        if split not in read:
-            read[split] = SOURCES[config.source](config, split)
-        return read[split]
+    @functools.cache
+    def whole(split: str) -> Dataset:
+        name = f"{config.name}/{config.task}" if config.task else config.name
+        return assemble(read(split), name, split, class_names(read(config.train)))
+
+    @functools.cache
+    def carved() -> tuple[Dataset, Dataset]:
+        return carve(whole(config.train), config.tune_fraction, TUNE_SALT)
 
     loaded = []
     for role in roles:
-        carved = not config.tune and role in ("train", "tune")
-        whole = _assembled(config, records, config.train if carved else getattr(config, role))
-        parts = carve(whole, config.tune_fraction, TUNE_SALT) if carved else (whole, whole)
-        loaded.append(parts[role == "tune"])
+        if not config.tune and role in ("train", "tune"):
+            loaded.append(carved()[role == "tune"])
+        else:
+            loaded.append(whole(getattr(config, role)))
+        if role != "train":
+            _require_labels(loaded[-1], role)
     return tuple(loaded)
+
+
+def _require_labels(dataset: Dataset, role: str) -> None:
+    """A split that judges without labels would score nothing, whatever the student does."""
+    if not (dataset.labels >= 0).any():
+        raise DataError(
+            f"config.data.{role} names a split with labels; none of the {len(dataset)} examples of "
+            f"{dataset.split!r} has one. Many published test splits hide theirs: name another "
+            "split, or carve one out of train with config.data.tune_fraction."
+        )
 
 
 def load_uncarved(config: DataConfig) -> Dataset:
@@ -83,14 +100,6 @@ def load_uncarved(config: DataConfig) -> Dataset:
     """
     whole = dataclasses.replace(config, tune=config.train, tune_fraction=0.0)
     return load_splits(whole, "train")[0]
-
-
-def _assembled(config: DataConfig, records: Callable[[str], Records], split: str) -> Dataset:
-    name = f"{config.name}/{config.task}" if config.task else config.name
-    classes = records(split).classes
-    if classes is None and split != config.train:
-        classes = assemble(records(config.train), name, config.train).classes
-    return assemble(records(split), name, split, classes)
 
 
 def report_overlap(splits: Sequence[Dataset]) -> dict[str, int]:

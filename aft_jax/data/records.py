@@ -81,6 +81,7 @@ def assemble(
         classes=classes,
         examples=records.examples,
         digests=records.digests,
+        skipped=records.skipped,
     )
 
 

@@ -69,7 +69,7 @@ class Tokens:
         """The number of texts."""
         return len(self.offsets) - 1
 
-    @property
+    @functools.cached_property
     def lengths(self) -> np.ndarray:
         """[n] tokens of every text."""
         return np.diff(self.offsets)

@@ -11,6 +11,7 @@ Each training run has its own directory, so an interrupted comparison resumes wh
 import contextlib
 import dataclasses
 import importlib.metadata
+import logging
 import pathlib
 import platform
 from collections.abc import Mapping
@@ -26,16 +27,18 @@ from aft_jax.data import Dataset, load_split, report_overlap
 from aft_jax.experiments import records
 from aft_jax.experiments.diagnose import diagnose
 from aft_jax.experiments.statistics import tune_by_beta, verdict
-from aft_jax.features import read_manifest, store_path
+from aft_jax.features import TeacherFeatures, has_store, read_manifest, store_path
 from aft_jax.progress import progress_bar
 from aft_jax.students import load_student
 from aft_jax.training import workdir as run_directory
 from aft_jax.training.batches import StudentData, read_by_student, teacher_features
 from aft_jax.training.evaluate import evaluate_on
-from aft_jax.training.experiment import Experiment, build
+from aft_jax.training.experiment import Experiment, RunData, build
 from aft_jax.training.metrics import MetricsWriter
 from aft_jax.training.sharding import replicated
 from aft_jax.training.trainer import fit
+
+_LOG = logging.getLogger(__name__)
 
 
 class FinishedRun(NamedTuple):
@@ -78,15 +81,12 @@ def compare(config: Config, workdir: pathlib.Path) -> str:
     run_directory.check(workdir, config)
     if (workdir / records.FILE_NAME).exists():
         return verdict(records.load(workdir))
-    experiments = {method: build(_for_method(config, method)) for method in config.compare.methods}
+    experiments = _build(config)
     run_directory.claim(workdir, config)
     searched = [m for m, experiment in experiments.items() if experiment.regularizer.reads_teachers]
     # Read before training: a damaged store is found now, not by the pictures at the end.
-    first = experiments[searched[0]] if searched else None
-    tune_features = None
-    if first:
-        whole = replicated(first.mesh)  # pictures need no division of the rows
-        tune_features = teacher_features(first.config, first.tune.dataset, whole)
+    teachers = _teacher_facts(experiments[searched[0]]) if searched else {}
+    tune_features = _tune_features(experiments[searched[0]]) if searched else None
     plan = config.compare
     search_runs = len(searched) * len(plan.betas) * len(plan.search_seeds)
     steps = (search_runs + len(experiments) * len(plan.seeds)) * config.steps
@@ -105,12 +105,48 @@ def compare(config: Config, workdir: pathlib.Path) -> str:
     test = load_split(config.data, "test")
     comparison = records.Comparison(
         **_facts(config, experiments, test, runs[0].parameters),
+        teachers=teachers,
         beta_search=search,
         chosen_beta=chosen,
         trials=tuple(_test(experiments, runs, read_by_student(config, test), workdir)),
     )
     records.save(comparison, workdir)
     return verdict(comparison)
+
+
+def _build(config: Config) -> dict[str, Experiment]:
+    """An experiment for each method; they share the data and the teachers' features."""
+    data, features, experiments = None, None, {}
+    for method in config.compare.methods:
+        experiment = build(_for_method(config, method), data, features)
+        data = RunData(experiment.train, experiment.tune)
+        features = experiment.features or features
+        experiments[method] = experiment
+    return experiments
+
+
+def _tune_features(experiment: Experiment) -> TeacherFeatures | None:
+    """The teachers' features of the tune split, or None where they were never extracted."""
+    config, tune = experiment.config, experiment.tune.dataset
+    if not all(has_store(store_path(config, name, tune.split)) for name in config.teachers):
+        _LOG.warning("no stores of the tune split: the report will have no pictures of kernels")
+        return None
+    # Pictures need no division of the rows over devices.
+    return teacher_features(config, tune, replicated(experiment.mesh))
+
+
+def _teacher_facts(experiment: Experiment) -> dict[str, records.TeacherFacts]:
+    facts: dict[str, records.TeacherFacts] = {}
+    for name in experiment.config.teachers:
+        manifest = read_manifest(
+            store_path(experiment.config, name, experiment.train.dataset.split)
+        )
+        facts[name] = {
+            "id": manifest.teacher_id,
+            "parameters": manifest.teacher_parameters,
+            "width": manifest.shape[1],
+        }
+    return facts
 
 
 def choose_beta(search: tuple[records.BetaTrial, ...], method: str) -> float:
@@ -179,7 +215,8 @@ def _test(
     for run in runs:
         experiment, directory = experiments[run.method], workdir / run.directory
         variables = jax.device_put(load_student(directory).variables, replicated(experiment.mesh))
-        values = evaluate_on(experiment, variables, test)
+        rows, mesh = experiment.config.batch_size, experiment.mesh
+        values = evaluate_on(experiment.eval_step, variables, test, rows, mesh)
         with contextlib.closing(MetricsWriter(directory, steps)) as writer:
             writer.write(steps, "test", values)
         trials.append(
@@ -203,28 +240,21 @@ def _facts(
     experiment = next(iter(experiments.values()))
     train, tune = experiment.train.dataset, experiment.tune.dataset
     sizes = {"train": len(train), "tune": len(tune), "test": len(test)}
-    teachers = {}
-    for name in config.teachers:
-        manifest = read_manifest(store_path(config, name, train.split))
-        teachers[name] = {
-            "id": manifest.teacher_id,
-            "parameters": manifest.teacher_parameters,
-            "width": manifest.shape[1],
-        }
+    shared = report_overlap((train, test)) | report_overlap((tune, test))
     return {
         "dataset": {
             "name": train.name,
             "version": train.version,
             "splits": sizes,
             "num_classes": len(train.classes),
-            "overlap": report_overlap((train, tune, test)),
+            "overlap": shared,
+            "skipped": {part.split: list(part.skipped) for part in (train, test) if part.skipped},
         },
         "student": {
             "name": config.student.name,
             "parameters": parameters,
             "init_from": config.student.init_from or None,
         },
-        "teachers": teachers,
         "metric": "accuracy",
         "environment": environment(),
     }

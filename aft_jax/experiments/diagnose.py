@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aft_jax.data.images import stored_view
 from aft_jax.experiments.diagnostics import FILE_NAME
 from aft_jax.features import TeacherFeatures
 from aft_jax.losses import gates
@@ -41,8 +42,10 @@ def diagnose(
     rows = np.argsort(labels, kind="stable")
     rows = rows[labels[rows] >= 0]
     rows = rows[np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).astype(int)]
-    views = np.zeros(len(rows), np.int64) if _views(experiments) else None
-    keys = [f"{name}/0" for name in tune.dataset.ids[rows]] if views is not None else None
+    views = np.zeros(len(rows), np.int64) if _has_views(experiments) else None
+    keys = None
+    if views is not None:
+        keys = [stored_view(name, 0) for name in tune.dataset.ids[rows].tolist()]
     inputs = jax.tree.map(jnp.asarray, tune.inputs(rows, views=keys))
     arrays: dict[str, Any] = {"kernel/labels": labels[rows]}
     for method, experiment in experiments.items():
@@ -57,9 +60,9 @@ def diagnose(
     np.savez(workdir / FILE_NAME, **arrays)
 
 
-def _views(experiments: Mapping[str, Experiment]) -> int:
-    """How many views the stores hold, if any."""
-    return max(0, next(iter(experiments.values())).config.views)
+def _has_views(experiments: Mapping[str, Experiment]) -> bool:
+    """Whether the stores hold views instead of whole images."""
+    return next(iter(experiments.values())).config.views > 0
 
 
 def _teacher_arrays(

@@ -18,7 +18,8 @@ class DatasetFacts(TypedDict):
     """The data set of a comparison.
 
     `splits` maps train / tune / test to numbers of examples, `overlap` a pair of splits to the
-    number of examples that both have, where there are any.
+    number of examples that both have, where there are any, `skipped` a split to the names of its
+    examples that could not be read, where there are any.
     """
 
     name: str
@@ -26,6 +27,7 @@ class DatasetFacts(TypedDict):
     splits: dict[str, int]
     num_classes: int
     overlap: dict[str, int]
+    skipped: dict[str, list[str]]
 
 
 class StudentFacts(TypedDict):

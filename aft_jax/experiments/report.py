@@ -185,6 +185,8 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     ]
     for pair, count in dataset["overlap"].items():
         facts.append((f"Overlap of {pair}", f"{quantity(count, 'example')} in both"))
+    for split, names in dataset["skipped"].items():
+        facts.append((f"Skipped in {split}", f"{len(names)} unreadable: {', '.join(names)}"))
     for name, teacher in comparison.teachers.items():
         ratio = teacher["parameters"] / max(student["parameters"], 1)
         size = f"{quantity(teacher['parameters'], 'parameter')} ({ratio:.3g} × the student's)"

@@ -10,6 +10,7 @@ from aft_jax.features.listing import StoreRecord as StoreRecord
 from aft_jax.features.listing import format_stores as format_stores
 from aft_jax.features.listing import list_stores as list_stores
 from aft_jax.features.manifest import Manifest as Manifest
+from aft_jax.features.manifest import has_store as has_store
 from aft_jax.features.manifest import read_manifest as read_manifest
 from aft_jax.features.official import import_official as import_official
 from aft_jax.features.reader import FeatureStore as FeatureStore

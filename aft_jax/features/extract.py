@@ -14,7 +14,7 @@ from aft_jax.data import Dataset, load_splits, prefetched
 from aft_jax.errors import ConfigError, StoreError
 from aft_jax.features.describe import expected_fields, store_path
 from aft_jax.features.kv import Directory
-from aft_jax.features.manifest import MANIFEST, Plan, read_plan, require
+from aft_jax.features.manifest import Plan, has_store, read_plan, require
 from aft_jax.features.prepare import Prepared, make_prepare, require_images
 from aft_jax.features.reader import open_store
 from aft_jax.features.shard_buffer import ShardBuffer
@@ -60,7 +60,7 @@ def extract(config: Config, teachers: Mapping[str, Teacher] | None = None) -> li
         for dataset in datasets:
             path = store_path(config, name, dataset.split)
             expected = expected_fields(config, dataset, config.teachers[name], identity)
-            if Directory(path).read(MANIFEST) is not None:
+            if has_store(path):
                 open_store(path, expected)  # a damaged one is refused here, not kept
             else:
                 _extract_split(config, load(), dataset, path, expected)

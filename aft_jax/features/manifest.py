@@ -115,6 +115,11 @@ def read_plan(store: Directory) -> Plan | None:
     return None if content is None else _parse(f"{store.path}/{PLAN}", content, Plan)
 
 
+def has_store(path: str) -> bool:
+    """Whether there is a complete store at a path; a damaged one is complete too."""
+    return Directory(path).read(MANIFEST) is not None
+
+
 def read_manifest(path: str) -> Manifest:
     """Reads a store's manifest.
 

@@ -16,8 +16,7 @@ from aft_jax.config import Config
 from aft_jax.data import Dataset, load_splits, load_uncarved
 from aft_jax.errors import ConfigError, StoreError
 from aft_jax.features.describe import expected_fields, store_path
-from aft_jax.features.kv import Directory
-from aft_jax.features.manifest import MANIFEST
+from aft_jax.features.manifest import has_store
 from aft_jax.features.reader import open_store
 from aft_jax.features.shard_buffer import write_store
 from aft_jax.teachers import identify_teacher
@@ -71,7 +70,7 @@ def import_official(config: Config, path: str, teacher: str) -> list[str]:
         store = store_path(config, teacher, dataset.split)
         fields = expected_fields(config, dataset, entry, identity)
         stores.append(store)
-        if Directory(store).read(MANIFEST) is not None:
+        if has_store(store):
             open_store(store, fields)  # another one is refused here, not kept
             continue
         batches = _batches(features, _places(whole, dataset))

@@ -7,7 +7,7 @@ import numpy as np
 
 from aft_jax.config import Config
 from aft_jax.data import Dataset, Example
-from aft_jax.data.images import View, cut, draw_view
+from aft_jax.data.images import View, cut, draw_view, stored_view
 from aft_jax.errors import ConfigError
 from aft_jax.teachers import Teacher
 
@@ -89,6 +89,6 @@ def views_of(image: np.ndarray, name: str, config: Config) -> list[View]:
     """
     height, width = image.shape[:2]
     return [
-        draw_view(f"{name}/{number}", height, width, config.augment)
+        draw_view(stored_view(name, number), height, width, config.augment)
         for number in range(config.views)
     ]

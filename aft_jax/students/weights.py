@@ -8,12 +8,12 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flax import traverse_util
 
-from aft_jax.config import InputsConfig
+from aft_jax.config import InputsConfig, read_inputs
 from aft_jax.errors import UsageError
 from aft_jax.files import write_whole
 from aft_jax.tensors import dump_tree, load_tree
@@ -24,7 +24,7 @@ HEAD = "head"
 
 _DESCRIPTION = {
     "name": str,
-    "num_classes": int,
+    "classes": list,
     "options": dict,
     "inputs": dict,
     "sha256": str,
@@ -36,17 +36,17 @@ class SavedStudent(NamedTuple):
 
     Attributes:
         name: architecture.
-        num_classes: k.
+        classes: k class names, in the order of the logits.
         options: keyword arguments of the architecture.
-        inputs: what it reads of an example, the fields of `aft_jax.config.InputsConfig`.
+        inputs: what it reads of an example, an `aft_jax.config.InputsConfig`.
         variables: its weights.
         sha256: of the weight file.
     """
 
     name: str
-    num_classes: int
+    classes: tuple[str, ...]
     options: dict[str, Any]
-    inputs: dict[str, Any]
+    inputs: InputsConfig
     variables: PyTree
     sha256: str
 
@@ -54,7 +54,7 @@ class SavedStudent(NamedTuple):
 def save_student(
     run: pathlib.Path,
     name: str,
-    num_classes: int,
+    classes: Sequence[str],
     options: dict[str, Any],
     inputs: InputsConfig,
     variables: PyTree,
@@ -64,7 +64,7 @@ def save_student(
     Args:
         run: the run directory.
         name: architecture.
-        num_classes: k.
+        classes: k class names, in the order of the logits.
         options: keyword arguments of the architecture.
         inputs: what it reads of an example.
         variables: its weights.
@@ -75,7 +75,7 @@ def save_student(
     write_whole(directory / "model.safetensors", weights)
     description = {
         "name": name,
-        "num_classes": num_classes,
+        "classes": list(classes),
         "options": options,
         "inputs": dataclasses.asdict(inputs),
         "sha256": hashlib.sha256(weights).hexdigest(),
@@ -115,7 +115,14 @@ def load_student(run: pathlib.Path) -> SavedStudent:
             f"{path} has the hash recorded beside it; expected {description['sha256']}, "
             f"found {sha256}. The file is damaged or was replaced: train again."
         )
-    return SavedStudent(variables=load_tree(weights), **description)
+    return SavedStudent(
+        name=description["name"],
+        classes=tuple(description["classes"]),
+        options=description["options"],
+        inputs=read_inputs(description["inputs"]),
+        variables=load_tree(weights),
+        sha256=sha256,
+    )
 
 
 def read_description(run: pathlib.Path) -> dict[str, Any]:
@@ -151,7 +158,11 @@ def read_description(run: pathlib.Path) -> dict[str, Any]:
 
 
 def with_pretrained_body(
-    variables: PyTree, saved: SavedStudent, name: str, options: Mapping[str, Any]
+    variables: PyTree,
+    saved: SavedStudent,
+    name: str,
+    options: Mapping[str, Any],
+    inputs: InputsConfig,
 ) -> PyTree:
     """`variables` with every weight but the classifier head's taken from a saved student.
 
@@ -160,15 +171,17 @@ def with_pretrained_body(
         saved: the pre-trained student.
         name: architecture that `variables` belong to.
         options: its keyword arguments.
+        inputs: what this student reads; images may have another size.
 
     Returns:
         The weights to start from.
 
     Raises:
-        UsageError: the two students differ in architecture or options, or the two bodies in names
-            or shapes.
+        UsageError: the two students differ in architecture, options or the meaning of their
+            inputs, or the two bodies in names or shapes.
     """
     _check_architecture(saved, name, options)
+    _check_inputs(saved.inputs, inputs)
     fresh: dict[str, Any] = traverse_util.flatten_dict(variables, sep="/")
     body = {path: leaf for path, leaf in fresh.items() if not path.startswith(f"params/{HEAD}/")}
     stored: dict[str, Any] = traverse_util.flatten_dict(saved.variables, sep="/")
@@ -181,6 +194,24 @@ def with_pretrained_body(
             f"It was saved as {saved.name} with options {saved.options}."
         )
     return traverse_util.unflatten_dict(fresh | {path: stored[path] for path in body}, sep="/")
+
+
+def _check_inputs(saved: InputsConfig, ours: InputsConfig) -> None:
+    """Weights that were trained on other numbers for the same pixels or words are of no use."""
+    keys = ["kind"]
+    keys += ["mean", "std"] if "image" in ours.kind else []
+    keys += ["tokenizer"] if "text" in ours.kind else []
+    wrong = [key for key in keys if getattr(saved, key) != getattr(ours, key)]
+    if wrong:
+        pairs = "; ".join(
+            f"config.inputs.{key} is {getattr(ours, key)!r}, it was saved with "
+            f"{getattr(saved, key)!r}"
+            for key in wrong
+        )
+        raise UsageError(
+            f"the pre-trained student reads what this one reads; {pairs}. Change config.inputs to "
+            "match, or pre-train again."
+        )
 
 
 def _check_architecture(saved: SavedStudent, name: str, options: Mapping[str, Any]) -> None:

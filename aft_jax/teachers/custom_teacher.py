@@ -77,6 +77,8 @@ def custom_identity(config: TeacherConfig) -> TeacherIdentity | None:
             something else.
     """
     refuse_unused(config, ("options",))
+    if not config.source:
+        return None  # given in Python, to `extract` and `verify`
     try:
         function = resolve_function(config.source, _KEY)
     except ConfigError as error:

@@ -2,14 +2,13 @@
 
 import json
 import pathlib
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from aft_jax.config import InputsConfig, TeacherConfig
+from aft_jax.config import TeacherConfig
 from aft_jax.data import prepare_examples
 from aft_jax.students import (
     load_student,
@@ -41,8 +40,8 @@ def flax_teacher(config: TeacherConfig) -> Teacher:
     """
     identity = _identity(config)
     saved = load_student(pathlib.Path(config.source))
-    inputs = _inputs(saved.inputs)
-    student = normalised(make_student(saved.name, saved.num_classes, saved.options), inputs)
+    inputs = saved.inputs
+    student = normalised(make_student(saved.name, len(saved.classes), saved.options), inputs)
     devices = jax.local_devices()
     mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
     variables = jax.device_put(saved.variables, NamedSharding(mesh, P()))
@@ -99,14 +98,6 @@ def _identity(config: TeacherConfig) -> TeacherIdentity:
         preprocessing=json.dumps(description["inputs"], sort_keys=True),
         pooling=pooling,
     )
-
-
-def _inputs(fields: dict[str, Any]) -> InputsConfig:
-    """JSON knows no tuples."""
-    as_tuples: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
-    }
-    return InputsConfig(**as_tuples)
 
 
 def _filled(array: np.ndarray, count: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding
 
 from aft_jax.config import Config
 from aft_jax.data import Dataset, Inputs, PaddedRows, RowOrder, make_inputs, pick_views
+from aft_jax.data.images import stored_view
 from aft_jax.errors import ConfigError
 from aft_jax.features import (
     TeacherFeatures,
@@ -47,20 +48,14 @@ def read_by_student(config: Config, dataset: Dataset) -> StudentData:
     return StudentData(dataset, make_inputs(config.inputs, config.augment, dataset))
 
 
-def teacher_features(config: Config, dataset: Dataset, sharding: NamedSharding) -> TeacherFeatures:
-    """The stored features of every teacher for the examples of a split.
+def require_teachers(config: Config) -> None:
+    """Refuses a config that no store can serve, before anything is loaded.
 
     Args:
-        config: names the teachers and their stores.
-        dataset: the split's examples.
-        sharding: rows over the devices.
-
-    Returns:
-        The features, by row of the split.
+        config: of a method that reads teachers' features.
 
     Raises:
-        ConfigError: the config names no teacher, or shows views that no store has.
-        StoreError: a store is missing or does not belong to this teacher and these examples.
+        ConfigError: it names no teacher, or shows views that no store has.
     """
     if not config.teachers:
         raise ConfigError(
@@ -73,6 +68,22 @@ def teacher_features(config: Config, dataset: Dataset, sharding: NamedSharding) 
             "no teacher has seen. Extract stored ones with --config.views=4, say, and train with "
             "the same."
         )
+
+
+def teacher_features(config: Config, dataset: Dataset, sharding: NamedSharding) -> TeacherFeatures:
+    """The stored features of every teacher for the examples of a split.
+
+    Args:
+        config: names the teachers and their stores.
+        dataset: the split's examples.
+        sharding: rows over the devices.
+
+    Returns:
+        The features, by row of the split.
+
+    Raises:
+        StoreError: a store is missing or does not belong to this teacher and these examples.
+    """
     stores = {}
     for name, teacher in config.teachers.items():
         identity = identify_teacher(teacher)
@@ -120,7 +131,8 @@ def train_batch(
     numbers = pick_views(order.seed, epoch, ids, views) if views > 0 else None
     keys = None
     if numbers is not None:
-        keys = [f"{name}/{number}" for name, number in zip(ids, numbers, strict=True)]
+        pairs = zip(ids.tolist(), numbers.tolist(), strict=True)
+        keys = [stored_view(name, number) for name, number in pairs]
     elif views < 0:
         keys = [f"{name}/{order.seed}/{epoch}" for name in ids]
     ones = np.ones(len(rows), np.float32)

@@ -1,45 +1,54 @@
 """Evaluation over a whole split, padded rows masked, and the `evaluate` verb."""
 
-import dataclasses
 import json
 import pathlib
 
 import jax
+from jax.sharding import Mesh
 
-from aft_jax.data import evaluation_batches, load_split, prefetched, report_overlap
-from aft_jax.errors import ConfigError
+from aft_jax.data import Dataset, evaluation_batches, load_splits, prefetched, report_overlap
+from aft_jax.errors import ConfigError, DataError
 from aft_jax.files import write_whole
 from aft_jax.students import load_student
 from aft_jax.training import metrics
 from aft_jax.training.batches import THREADS, StudentData, eval_batch, read_by_student
-from aft_jax.training.experiment import Experiment, build
-from aft_jax.training.sharding import replicated, row_sharded
+from aft_jax.training.experiment import student_of
+from aft_jax.training.sharding import data_mesh, replicated, row_sharded
+from aft_jax.training.step import EvalStep, compile_eval_step
 from aft_jax.training.workdir import read_config
 from aft_jax.types import PyTree
 
+ROLES = ("train", "tune", "test")
 
-def evaluate_on(experiment: Experiment, variables: PyTree, data: StudentData) -> dict[str, float]:
+
+def evaluate_on(
+    eval_step: EvalStep, variables: PyTree, data: StudentData, batch_size: int, mesh: Mesh
+) -> dict[str, float]:
     """The student's metrics over every labelled example of a split, each counted once.
 
     Args:
-        experiment: the run.
+        eval_step: the student's, compiled for the mesh.
         variables: the student's weights.
         data: the split.
+        batch_size: rows of a global batch.
+        mesh: the devices.
 
     Returns:
         "loss" (cross-entropy, nats) and "accuracy" (share of the examples), under those names.
     """
-    padded = evaluation_batches(len(data.dataset), experiment.config.batch_size)
-    rows = row_sharded(experiment.mesh)
+    padded = evaluation_batches(len(data.dataset), batch_size)
+    rows = row_sharded(mesh)
     batches = prefetched(
         lambda number: eval_batch(data, padded[number], rows), 0, len(padded), THREADS, THREADS
     )
     # Waiting bounds the batches in flight; the next ones are being prepared meanwhile.
-    return metrics.mean(jax.device_get(experiment.eval_step(variables, batch)) for batch in batches)
+    return metrics.mean(jax.device_get(eval_step(variables, batch)) for batch in batches)
 
 
 def evaluate(workdir: pathlib.Path, split: str = "tune") -> dict[str, float]:
     """The `evaluate` verb: the student of a finished run on a whole split.
+
+    Needs neither the feature stores nor the weights that the student started from.
 
     Args:
         workdir: the run directory; the result is written to `evaluation-<split>.json` there.
@@ -50,19 +59,31 @@ def evaluate(workdir: pathlib.Path, split: str = "tune") -> dict[str, float]:
 
     Raises:
         ConfigError: the split is unknown.
+        DataError: the data cannot be read, or have other classes than the student.
         UsageError: the directory holds no run, or one that is not finished.
     """
-    if split not in ("train", "tune", "test"):
-        raise ConfigError(f"--split is one of train, tune, test; got {split!r}.")
+    if split not in ROLES:
+        raise ConfigError(f"--split is one of {', '.join(ROLES)}; got {split!r}.")
     config = read_config(workdir)
-    # Evaluation needs neither the stores nor the weights that the student started from.
-    student = dataclasses.replace(config.student, init_from="")
-    config = dataclasses.replace(config, student=student, method="stl", method_options={})
-    experiment = build(config)
-    variables = jax.device_put(load_student(workdir).variables, replicated(experiment.mesh))
-    dataset = load_split(config.data, split)
-    known = experiment.train.dataset, experiment.tune.dataset
-    report_overlap((*known, dataset) if split == "test" else known)
-    values = evaluate_on(experiment, variables, read_by_student(config, dataset))
+    saved = load_student(workdir)
+    *others, dataset = load_splits(config.data, *ROLES[: ROLES.index(split) + 1])
+    _require_classes(saved.classes, dataset)
+    for other in others:
+        report_overlap((other, dataset))
+    mesh = data_mesh(config.devices, config.batch_size)
+    student = student_of(config, dataset.classes)
+    variables = jax.device_put(saved.variables, replicated(mesh))
+    read = read_by_student(config, dataset)
+    eval_step = compile_eval_step(student, mesh)
+    values = evaluate_on(eval_step, variables, read, config.batch_size, mesh)
     write_whole(workdir / f"evaluation-{split}.json", json.dumps(values, indent=2) + "\n")
     return values
+
+
+def _require_classes(known: tuple[str, ...], dataset: Dataset) -> None:
+    if known != dataset.classes:
+        raise DataError(
+            f"a student is evaluated on the classes it was trained for, {', '.join(known)}; "
+            f"{dataset.name} now has {', '.join(dataset.classes)}. Restore the data, or train "
+            "again."
+        )

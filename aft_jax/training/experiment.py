@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import pathlib
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,12 @@ from aft_jax.students import (
     normalised,
     with_pretrained_body,
 )
-from aft_jax.training.batches import StudentData, read_by_student, teacher_features
+from aft_jax.training.batches import (
+    StudentData,
+    read_by_student,
+    require_teachers,
+    teacher_features,
+)
 from aft_jax.training.optim import make_optimizer
 from aft_jax.training.sharding import data_mesh, replicated, row_sharded
 from aft_jax.training.state import TrainState, new_state
@@ -72,11 +78,46 @@ class Experiment:
     eval_step: EvalStep
 
 
-def build(config: Config) -> Experiment:
+class RunData(NamedTuple):
+    """What runs of one data set share, whatever their method.
+
+    Attributes:
+        train: the examples to train on.
+        tune: the examples that may choose anything.
+    """
+
+    train: StudentData
+    tune: StudentData
+
+
+def load_data(config: Config) -> RunData:
+    """Loads both splits, and warns where they share examples.
+
+    Args:
+        config: the run's config.
+
+    Returns:
+        The splits with what the student reads of them.
+
+    Raises:
+        ConfigError: a name in the config is unknown, or a batch is larger than the split.
+        DataError: the data cannot be read, or break a rule.
+    """
+    train, tune = load_splits(config.data, "train", "tune")
+    report_overlap((train, tune))
+    require_whole_batch(len(train), config.batch_size)
+    return RunData(read_by_student(config, train), read_by_student(config, tune))
+
+
+def build(
+    config: Config, data: RunData | None = None, features: TeacherFeatures | None = None
+) -> Experiment:
     """Loads the data, joins the teachers' features to it, and compiles nothing yet.
 
     Args:
         config: the run's config.
+        data: of this config, where it is loaded already.
+        features: the teachers' features of its training split, where they are loaded already.
 
     Returns:
         The experiment.
@@ -89,20 +130,19 @@ def build(config: Config) -> Experiment:
         UsageError: the student to start from does not exist or has another architecture.
     """
     regularizer = _regularizer(config)
-    train, tune = load_splits(config.data, "train", "tune")
-    report_overlap((train, tune))
-    require_whole_batch(len(train), config.batch_size)
-    _check_vocabulary(config)
-    student = make_student(config.student.name, len(train.classes), config.student.options)
-    student = normalised(student, config.inputs)
-    mesh = data_mesh(config.devices, config.batch_size)
-    features = None
     if regularizer.reads_teachers:
+        require_teachers(config)
+    data = data or load_data(config)
+    train = data.train.dataset
+    student = student_of(config, train.classes)
+    mesh = data_mesh(config.devices, config.batch_size)
+    if not regularizer.reads_teachers:
+        features = None
+    elif features is None:
         features = teacher_features(config, train, row_sharded(mesh))
         _LOG.info("%s", features.describe())
     optimizer = make_optimizer(config.optim, config.steps)
-    read = read_by_student(config, train)
-    example = jax.tree.map(jnp.asarray, read.inputs(np.zeros(1, int)))
+    example = jax.tree.map(jnp.asarray, data.train.inputs(np.zeros(1, int)))
     spec = _feature_spec(student, example, features.dims if features else {})
 
     def fresh_state(key: jax.Array) -> TrainState:
@@ -111,8 +151,8 @@ def build(config: Config) -> Experiment:
     init_from = config.student.init_from
     return Experiment(
         config=config,
-        train=read,
-        tune=read_by_student(config, tune),
+        train=data.train,
+        tune=data.tune,
         features=features,
         student=student,
         pretrained=load_student(pathlib.Path(init_from)) if init_from else None,
@@ -124,6 +164,13 @@ def build(config: Config) -> Experiment:
     )
 
 
+def student_of(config: Config, classes: tuple[str, ...]) -> Student:
+    """The config's student for these classes; it reads what `read_by_student` loads."""
+    _check_vocabulary(config)
+    student = make_student(config.student.name, len(classes), config.student.options)
+    return normalised(student, config.inputs)
+
+
 def initial_state(experiment: Experiment, seed: int) -> TrainState:
     """The state at step 0: random by `seed`, but for a pre-trained body where there is one."""
     sharding = replicated(experiment.mesh)
@@ -132,7 +179,11 @@ def initial_state(experiment: Experiment, seed: int) -> TrainState:
         return state
     student = experiment.config.student
     variables = with_pretrained_body(
-        jax.device_get(state.variables), experiment.pretrained, student.name, student.options
+        jax.device_get(state.variables),
+        experiment.pretrained,
+        student.name,
+        student.options,
+        experiment.config.inputs,
     )
     return state._replace(variables=jax.device_put(variables, sharding))
 

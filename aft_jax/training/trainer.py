@@ -38,7 +38,8 @@ def train(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         directory: the run directory.
 
     Returns:
-        The content of `result.json`: "step", "tune" metrics, "parameters" and "seconds".
+        The content of `result.json`: "step", "tune" metrics, "parameters", the examples of train
+        that were "skipped" because they cannot be read, and "seconds".
 
     Raises:
         ConfigError: the config breaks a rule, or the directory belongs to another config.
@@ -86,7 +87,7 @@ def fit(
                 run.after_step(state, done)
                 bar.update()
         # A run killed after its last checkpoint has no step left that would have evaluated.
-        tune = run.tune or evaluate_on(experiment, state.variables, experiment.tune)
+        tune = run.tune or run.evaluate(state)
     return _finish(experiment, config, directory, state, tune, time.monotonic() - began)
 
 
@@ -100,13 +101,14 @@ def _finish(
 ) -> dict[str, Any]:
     """Writes what outlives the run; `result.json` is last and marks it complete."""
     variables = jax.device_get(state.variables)
-    student, classes = config.student, len(experiment.train.dataset.classes)
+    student, classes = config.student, experiment.train.dataset.classes
     save_student(directory, student.name, classes, student.options, config.inputs, variables)
     workdir.save_regularizer(directory, jax.device_get(state.regularizer))
     values = {
         "step": config.steps,
         "tune": tune,
         "parameters": parameter_count(variables),
+        "skipped": list(experiment.train.dataset.skipped),
         "seconds": seconds,
     }
     workdir.write_result(directory, values)
@@ -153,6 +155,12 @@ class _Run:
         self.unread.append(values)
         return state
 
+    def evaluate(self, state: TrainState) -> dict[str, float]:
+        """The student's metrics on the tune split."""
+        experiment = self.experiment
+        rows, mesh = experiment.config.batch_size, experiment.mesh
+        return evaluate_on(experiment.eval_step, state.variables, experiment.tune, rows, mesh)
+
     def after_step(self, state: TrainState, done: int) -> None:
         """Reads metrics, evaluates and saves, where `done` steps call for it."""
         config = self.config
@@ -160,7 +168,7 @@ class _Run:
         if done % config.log_every == 0 or last:
             self._log(done)
         if done % config.eval_every == 0 or last:
-            self.tune = evaluate_on(self.experiment, state.variables, self.experiment.tune)
+            self.tune = self.evaluate(state)
             self.writer.write(done, "tune", self.tune)
         if done % config.checkpoint_every == 0 or last:
             self.checkpoints.save(state, done)

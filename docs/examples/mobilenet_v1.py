@@ -108,7 +108,7 @@ def convert(weights: pathlib.Path, directory: pathlib.Path) -> None:
         params[f"depthwise{number}"] = layer(1 + 2 * number)
         params[f"pointwise{number}"] = layer(2 + 2 * number)
     params["head"] = layer(2 * len(BLOCKS) + 2)
-    classes = len(params["head"]["bias"])
+    classes = [f"class {number}" for number in range(len(params["head"]["bias"]))]
     width = params["conv0"]["bias"].size / 32
     raw = base_config().inputs.to_dict() | {"kind": "image", "mean": (0.5,) * 3, "std": (0.5,) * 3}
     save_student(directory, NAME, classes, {"width": width}, read_inputs(raw), {"params": params})

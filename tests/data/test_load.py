@@ -101,7 +101,6 @@ def test_a_class_that_train_lacks_is_refused(serve):
         load_split(config, "test")
 
 
-@pytest.mark.xfail(strict=True, reason="load.py takes the published classes of the split itself")
 def test_published_classes_of_test_in_another_order_do_not_swap_its_labels(serve):
     config, _ = serve(
         train=records([0, 1] * 10, 0, classes=("red", "blue")),
@@ -112,7 +111,6 @@ def test_published_classes_of_test_in_another_order_do_not_swap_its_labels(serve
     assert test.labels.tolist() == [1, 1, 0]
 
 
-@pytest.mark.xfail(strict=True, reason="load.py takes the published classes of the split itself")
 def test_published_classes_of_test_alone_do_not_renumber_it(serve):
     config, _ = serve(
         train=records(RED_AND_BLUE, 0),

@@ -32,6 +32,7 @@ def comparison():
             "splits": {"train": 100, "tune": 200, "test": 600},
             "num_classes": 10,
             "overlap": {},
+            "skipped": {},
         },
         student={"name": "small_cnn", "parameters": 4321, "init_from": "runs/digits/pretrain"},
         teachers={"wide_cnn": {"id": "flax:wide", "parameters": 43210, "width": 128}},

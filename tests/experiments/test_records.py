@@ -14,6 +14,7 @@ SCHEMA = {
         "splits": {"train": 100, "tune": 200, "test": 600},
         "num_classes": 10,
         "overlap": {},
+        "skipped": {},
     },
     "student": {"name": "small_cnn", "parameters": 4321, "init_from": None},
     "teachers": {"wide_cnn": {"id": "flax:wide", "parameters": 98765, "width": 128}},

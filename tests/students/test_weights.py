@@ -11,6 +11,7 @@ from aft_jax.config.defaults import base_config
 from aft_jax.errors import UsageError
 from aft_jax.students import load_student, save_student, weights, with_pretrained_body
 
+CLASSES = ("a", "b", "c")
 INPUTS = read_inputs(base_config().inputs.to_dict())
 OPTIONS = {"widths": [4, 6], "strides": [1, 2]}
 
@@ -43,14 +44,14 @@ def assert_same_bits(actual, expected):
 @pytest.fixture
 def run(tmp_path):
     """A run directory with a saved student."""
-    save_student(tmp_path, "small_cnn", 3, OPTIONS, INPUTS, variables_of(0))
+    save_student(tmp_path, "small_cnn", CLASSES, OPTIONS, INPUTS, variables_of(0))
     return tmp_path
 
 
 def test_round_trip(run):
     saved = load_student(run)
-    assert (saved.name, saved.num_classes, saved.options) == ("small_cnn", 3, OPTIONS)
-    assert read_inputs(saved.inputs) == INPUTS
+    assert (saved.name, saved.classes, saved.options) == ("small_cnn", CLASSES, OPTIONS)
+    assert saved.inputs == INPUTS
     assert_same_bits(saved.variables, variables_of(0))
 
 
@@ -68,15 +69,15 @@ def test_round_trip(run):
     ids=["special", "transposed", "empty", "bfloat16", "scalar", "float64", "bool"],
 )
 def test_round_trip_of_any_array(tmp_path, leaf):
-    save_student(tmp_path, "small_cnn", 3, {}, INPUTS, {"params": {"leaf": leaf}})
+    save_student(tmp_path, "small_cnn", CLASSES, {}, INPUTS, {"params": {"leaf": leaf}})
     assert_same_bits(load_student(tmp_path).variables, {"params": {"leaf": leaf}})
 
 
 def test_the_same_weights_have_the_same_hash(run, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
-    save_student(other, "small_cnn", 3, OPTIONS, INPUTS, variables_of(0))
+    save_student(other, "small_cnn", CLASSES, OPTIONS, INPUTS, variables_of(0))
     assert load_student(other).sha256 == load_student(run).sha256
-    save_student(other, "small_cnn", 3, OPTIONS, INPUTS, variables_of(1))
+    save_student(other, "small_cnn", CLASSES, OPTIONS, INPUTS, variables_of(1))
     assert load_student(other).sha256 != load_student(run).sha256
 
 
@@ -119,7 +120,7 @@ def test_a_damaged_description_is_refused(run, content, message):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("name", None), ("num_classes", "3"), ("options", []), ("inputs", 1), ("sha256", 0)],
+    [("name", None), ("classes", "3"), ("options", []), ("inputs", 1), ("sha256", 0)],
 )
 def test_a_description_with_values_of_another_type_is_refused(run, key, value):
     path = run / "student" / "student.json"
@@ -148,7 +149,7 @@ def killed_before_the_description(monkeypatch):
 @pytest.mark.usefixtures("killed_before_the_description")
 def test_a_first_save_that_was_killed_is_no_student(tmp_path):
     with pytest.raises(Killed, match="killed"):
-        save_student(tmp_path, "small_cnn", 3, OPTIONS, INPUTS, variables_of(0))
+        save_student(tmp_path, "small_cnn", CLASSES, OPTIONS, INPUTS, variables_of(0))
     assert (tmp_path / "student" / "model.safetensors").exists()
     with pytest.raises(UsageError, match="has none"):
         load_student(tmp_path)
@@ -156,7 +157,7 @@ def test_a_first_save_that_was_killed_is_no_student(tmp_path):
 
 def test_weights_newer_than_their_description_are_refused(run, killed_before_the_description):
     with pytest.raises(Killed, match="killed"):
-        save_student(run, "small_cnn", 3, OPTIONS, INPUTS, variables_of(1))
+        save_student(run, "small_cnn", CLASSES, OPTIONS, INPUTS, variables_of(1))
     described = json.loads((run / "student" / "student.json").read_text())["sha256"]
     with pytest.raises(UsageError, match=f"expected {described}, found"):
         load_student(run)
@@ -164,14 +165,14 @@ def test_weights_newer_than_their_description_are_refused(run, killed_before_the
 
 def test_the_head_is_new_and_the_body_is_kept(run):
     fresh, kept = variables_of(1, classes=7), variables_of(0)
-    start = with_pretrained_body(fresh, load_student(run), "small_cnn", OPTIONS)
+    start = with_pretrained_body(fresh, load_student(run), "small_cnn", OPTIONS, INPUTS)
     expected = {**kept, "params": {**kept["params"], "head": fresh["params"]["head"]}}
     assert_same_bits(start, expected)
 
 
 def test_a_head_of_the_same_size_is_new_too(run):
     fresh = variables_of(1)
-    start = with_pretrained_body(fresh, load_student(run), "small_cnn", OPTIONS)
+    start = with_pretrained_body(fresh, load_student(run), "small_cnn", OPTIONS, INPUTS)
     assert_same_bits(start["params"]["head"], fresh["params"]["head"])
 
 
@@ -182,7 +183,7 @@ def test_a_body_of_another_shape_is_refused_by_path(run):
         UsageError,
         match=r"mis-shaped: \['params/Conv_0/kernel'\], not used here: none\..*as small_cnn with",
     ):
-        with_pretrained_body(fresh, load_student(run), "small_cnn", OPTIONS)
+        with_pretrained_body(fresh, load_student(run), "small_cnn", OPTIONS, INPUTS)
 
 
 def test_layers_that_only_one_side_has_are_refused_by_path(run):
@@ -191,28 +192,28 @@ def test_layers_that_only_one_side_has_are_refused_by_path(run):
     with pytest.raises(
         UsageError, match=r"\['params/Conv_1/kernel'\], not used here: \['params/Conv_0/kernel'\]"
     ):
-        with_pretrained_body(fresh, load_student(run), "small_cnn", OPTIONS)
+        with_pretrained_body(fresh, load_student(run), "small_cnn", OPTIONS, INPUTS)
 
 
 def test_a_body_layer_named_head_is_kept(tmp_path):
     body = {"params": {"attention": {"head": {"kernel": np.ones((2, 2), np.float32)}}}}
-    save_student(tmp_path, "small_cnn", 3, {}, INPUTS, body)
+    save_student(tmp_path, "small_cnn", CLASSES, {}, INPUTS, body)
     fresh = {"params": {"attention": {"head": {"kernel": np.zeros((2, 2), np.float32)}}}}
-    start = with_pretrained_body(fresh, load_student(tmp_path), "small_cnn", {})
+    start = with_pretrained_body(fresh, load_student(tmp_path), "small_cnn", {}, INPUTS)
     assert_same_bits(start, body)
 
 
 def test_statistics_of_a_layer_named_head_are_the_bodys(tmp_path):
     body = {"batch_stats": {"head": {"mean": np.ones(2, np.float32)}}, "params": {}}
-    save_student(tmp_path, "small_cnn", 3, {}, INPUTS, body)
+    save_student(tmp_path, "small_cnn", CLASSES, {}, INPUTS, body)
     fresh = {"batch_stats": {"head": {"mean": np.zeros(2, np.float32)}}}
-    start = with_pretrained_body(fresh, load_student(tmp_path), "small_cnn", {})
+    start = with_pretrained_body(fresh, load_student(tmp_path), "small_cnn", {}, INPUTS)
     assert_same_bits(start["batch_stats"], body["batch_stats"])
 
 
 def test_options_are_compared_as_saved(run):
     options = {"strides": (1, 2), "widths": (4, 6)}
-    start = with_pretrained_body(variables_of(1), load_student(run), "small_cnn", options)
+    start = with_pretrained_body(variables_of(1), load_student(run), "small_cnn", options, INPUTS)
     assert_same_bits(start["params"]["Conv_0"], variables_of(0)["params"]["Conv_0"])
 
 
@@ -226,4 +227,4 @@ def test_options_are_compared_as_saved(run):
 def test_a_body_that_computes_something_else_is_refused(run, name, options, message):
     """Strides leave no trace in the shapes."""
     with pytest.raises(UsageError, match=message):
-        with_pretrained_body(variables_of(1), load_student(run), name, options)
+        with_pretrained_body(variables_of(1), load_student(run), name, options, INPUTS)

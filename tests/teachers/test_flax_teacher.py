@@ -43,7 +43,7 @@ def variables():
 
 @pytest.fixture
 def config(tmp_path, variables, configure):
-    save_student(tmp_path, "small_cnn", 3, OPTIONS, INPUTS, variables[0])
+    save_student(tmp_path, "small_cnn", ("a", "b", "c"), OPTIONS, INPUTS, variables[0])
     return configure("flax", tmp_path)
 
 
@@ -67,7 +67,7 @@ def test_features_are_those_of_the_student(config, variables):
 def test_images_are_prepared_and_normalised_as_in_training(tmp_path, configure):
     variables = initial(0, channels=3)
     images = dataclasses.replace(INPUTS, kind="image")
-    save_student(tmp_path, "small_cnn", 3, OPTIONS, images, variables)
+    save_student(tmp_path, "small_cnn", ("a", "b", "c"), OPTIONS, images, variables)
     pixels = np.random.default_rng(0).integers(0, 256, (11, 8, 8, 3), dtype=np.uint8)
     teacher = make_teacher(configure("flax", tmp_path))
     features = teacher.features(teacher.prepare([{"image": image} for image in pixels]))["pooled"]
@@ -93,7 +93,7 @@ def test_the_identity_names_the_weights(config, tmp_path):
 
 def test_other_weights_are_another_identity(config, tmp_path, variables):
     before = identify_teacher(config)
-    save_student(tmp_path, "small_cnn", 3, OPTIONS, INPUTS, variables[1])
+    save_student(tmp_path, "small_cnn", ("a", "b", "c"), OPTIONS, INPUTS, variables[1])
     after = identify_teacher(config)
     assert before is not None
     assert after is not None
@@ -105,14 +105,14 @@ def test_other_options_are_another_identity(config, tmp_path, variables):
     """The same weights with other strides give other features."""
     before = identify_teacher(config)
     other = OPTIONS | {"strides": (2, 2)}
-    save_student(tmp_path, "small_cnn", 3, other, INPUTS, variables[0])
+    save_student(tmp_path, "small_cnn", ("a", "b", "c"), other, INPUTS, variables[0])
     assert identify_teacher(config) != before
 
 
 def test_other_inputs_are_another_identity(config, tmp_path, variables):
     before = identify_teacher(config)
     other = dataclasses.replace(INPUTS, image_fit="crop")
-    save_student(tmp_path, "small_cnn", 3, OPTIONS, other, variables[0])
+    save_student(tmp_path, "small_cnn", ("a", "b", "c"), OPTIONS, other, variables[0])
     assert identify_teacher(config) != before
 
 
