@@ -67,8 +67,9 @@ def assemble(
         )
     where = f"split {split!r} of data set {name!r}"
     names = _names(records, where)
-    ids = _ids_of(records.digests, names)
-    if records.ids is not None:
+    if records.ids is None:
+        ids = _ids_of(records.digests, names)
+    else:
         ids = _unique(records.ids, where)
     if classes is None:
         classes = class_names(records)
