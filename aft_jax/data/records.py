@@ -67,10 +67,7 @@ def assemble(
         )
     where = f"split {split!r} of data set {name!r}"
     names = _names(records, where)
-    if records.ids is None:
-        ids = _ids_of(records.digests, names)
-    else:
-        ids = _unique(records.ids, where)
+    ids = _ids_of(records.digests, names) if records.ids is None else _unique(records.ids, where)
     if classes is None:
         classes = class_names(records)
     return Dataset(
