@@ -87,7 +87,10 @@ def _train(options: Options) -> None:
 def _evaluate(options: Options) -> None:
     from aft_jax.training import evaluate
 
-    values = evaluate(_workdir(options), options.split)
+    workdir = _workdir(options)
+    if options.config is not None:
+        raise UsageError("evaluate reads the config of the run; got --config. Leave it out.")
+    values = evaluate(workdir, options.split)
     print(f"{options.split}: accuracy {100 * values['accuracy']:.2f} %, loss {values['loss']:.4f}")
 
 

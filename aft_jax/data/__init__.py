@@ -9,6 +9,7 @@ from aft_jax.data.dataset import take as take
 from aft_jax.data.inputs import Inputs as Inputs
 from aft_jax.data.inputs import make_inputs as make_inputs
 from aft_jax.data.inputs import prepare_examples as prepare_examples
+from aft_jax.data.load import ROLES as ROLES
 from aft_jax.data.load import load_split as load_split
 from aft_jax.data.load import load_splits as load_splits
 from aft_jax.data.load import load_uncarved as load_uncarved

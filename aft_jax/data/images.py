@@ -8,6 +8,7 @@ shown again.
 import hashlib
 import io
 import math
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -62,9 +63,14 @@ def decode(data: bytes, name: str) -> np.ndarray:
     # Pillow's decoders raise all of these for a damaged file.
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise DataError(
-            f"an image is a file that Pillow reads; {name} is none: {error}. Repair or remove it, "
-            'or set config.data.on_error="skip".'
+            f"an image is a file that Pillow reads; {name} is none: {_reason(error)}. "
+            'Repair or remove it, or set config.data.on_error="skip".'
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Pillow names the object in memory that it read from."""
+    return re.sub(r"<_io\.BytesIO object at \w+>", "its content", str(error))
 
 
 def stored_view(name: str, number: int) -> str:

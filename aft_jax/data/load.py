@@ -15,6 +15,7 @@ from aft_jax.errors import ConfigError, DataError
 
 _LOG = logging.getLogger(__name__)
 
+ROLES = ("train", "tune", "test")
 TUNE_SALT = "aft-tune"
 
 
@@ -49,6 +50,9 @@ def load_splits(config: DataConfig, *roles: str) -> tuple[Dataset, ...]:
         ConfigError: the source, split, task or a column is unknown.
         DataError: the data cannot be read, or break a rule.
     """
+    strange = sorted(set(roles) - set(ROLES))
+    if strange:
+        raise ConfigError(f"a role is one of {', '.join(ROLES)}; got {', '.join(strange)}.")
     if config.source not in SOURCES:
         raise ConfigError(
             f"config.data.source is one of {', '.join(SOURCES)}; got {config.source!r}."

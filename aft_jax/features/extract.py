@@ -18,7 +18,7 @@ from aft_jax.features.manifest import Plan, has_store, read_plan, require
 from aft_jax.features.prepare import Prepared, make_prepare, require_images
 from aft_jax.features.reader import open_store
 from aft_jax.features.shard_buffer import ShardBuffer
-from aft_jax.features.writer import StoreWriter, check_ids, make_plan
+from aft_jax.features.writer import StoreWriter, check_ids, finished_shards, make_plan
 from aft_jax.progress import progress_bar
 from aft_jax.teachers import Teacher, TeacherIdentity, identify_teacher, make_teacher
 
@@ -86,6 +86,13 @@ def require_teachers(config: Config, given: Mapping[str, Teacher]) -> None:
             f"teachers given in Python are named in config.teachers, which has "
             f"{', '.join(config.teachers)}; got {', '.join(strangers)}. Add them there."
         )
+    for name, teacher in given.items():
+        if not isinstance(teacher, Teacher):
+            raise ConfigError(
+                f"a teacher given in Python is an aft_jax.teachers.Teacher; {name} is "
+                f"{type(teacher).__name__}. Wrap a function of examples in "
+                "aft_jax.teachers.function_teacher."
+            )
 
 
 def _teacher(
@@ -106,6 +113,8 @@ def _extract_split(
         require_images(dataset)
     store = Directory(path)
     begun = read_plan(store)
+    if begun is not None and not finished_shards(store):
+        begun = None  # nothing is lost by beginning again, maybe with another config
     if begun is not None:
         require(path, begun, expected)
     _Work(config, teacher, dataset, store, expected, begun).run()
@@ -184,7 +193,7 @@ class _Work:
                 f"with {widths}, the teacher now gives {found}. Extract into another "
                 "config.features.directory."
             )
-        return np.concatenate([named[part] for part in sorted(named)], axis=1)[: batch.rows]
+        return np.concatenate([named[part] for part in sorted(named)], axis=1)
 
 
 def _begin_at(progress: tqdm, rows: int) -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from aft_jax.errors import StoreError
 from aft_jax.features.kv import Directory
-from aft_jax.features.manifest import MANIFEST, PLAN, Plan, read_manifest, read_plan
+from aft_jax.features.manifest import MANIFEST, PLAN, Manifest, Plan, read_manifest, read_plan
 from aft_jax.features.shards import numpy_dtype
 
 
@@ -75,8 +75,15 @@ def _record(store: Directory, name: str, names: Sequence[str]) -> StoreRecord:
         width=plan.shape[1],
         dtype=plan.dtype,
         mebibytes=size / 2**20,
-        state="complete" if complete else f"half-written, {done} of {plan.shards} shards",
+        state=_state(plan, {name.removeprefix(prefix) for name in names}, done),
     )
+
+
+def _state(plan: Plan, files: set[str], done: int) -> str:
+    if not isinstance(plan, Manifest):
+        return f"half-written, {done} of {plan.shards} shards"
+    missing = len(set(plan.files_sha256) - files)
+    return f"damaged, {missing} files missing" if missing else "complete"
 
 
 def format_stores(records: Sequence[StoreRecord]) -> str:
@@ -88,6 +95,8 @@ def format_stores(records: Sequence[StoreRecord]) -> str:
     Returns:
         Lines of aligned columns, with a header.
     """
+    if not records:
+        return "no stores there yet"
     header: tuple[str, ...] = (
         "store",
         "teacher",

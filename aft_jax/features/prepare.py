@@ -16,8 +16,8 @@ class Prepared(NamedTuple):
     """One batch.
 
     Attributes:
-        inputs: what `Teacher.features` reads; filled up to the length of the other batches.
-        rows: how many of its rows count.
+        inputs: what `Teacher.features` reads.
+        rows: how many there are.
         views: with stored views: [rows, 5] int32, their rectangles.
     """
 
@@ -53,8 +53,7 @@ def make_prepare(
         teacher: its `prepare` makes the inputs.
         dataset: the split.
         examples: [e] positions in it.
-        size: examples of a batch. The last one repeats its first example until it is as long, so
-            that a teacher that compiles does so once.
+        size: examples of a batch; the last one may have fewer.
     """
 
     def prepare(number: int) -> Prepared:
@@ -69,9 +68,8 @@ def make_prepare(
             cuts = views_of(example["image"], str(dataset.ids[position]), config)
             made += [{**example, "image": cut(example["image"], view)} for view in cuts]
             views += cuts
-        filling = [made[0]] * ((size - len(chosen)) * max(1, config.views))
         parameters = np.array(views, np.int32) if views else None
-        return Prepared(teacher.prepare(made + filling), len(made), parameters)
+        return Prepared(teacher.prepare(made), len(made), parameters)
 
     return prepare
 

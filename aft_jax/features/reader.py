@@ -79,14 +79,15 @@ class FeatureStore:
         return ShardRows(files, (rows, width), self.manifest.shard_rows, shards.numpy_dtype(dtype))
 
 
-def open_store(path: str, expected: Mapping[str, Any]) -> FeatureStore:
+def open_store(path: str, expected: Mapping[str, Any] | None = None) -> FeatureStore:
     """Opens a store after checking its manifest, the hashes of its files and what they hold.
 
     A store in a bucket is copied to this machine first, once.
 
     Args:
         path: the store's directory, local or a URL.
-        expected: field of the plan -> the value that the run is about to use.
+        expected: field of the plan -> the value that the run is about to use; None to take
+            whatever is there.
 
     Returns:
         The store.
@@ -96,7 +97,7 @@ def open_store(path: str, expected: Mapping[str, Any]) -> FeatureStore:
     """
     path = str(path)
     manifest = read_manifest(path)
-    require(path, manifest, expected)
+    require(path, manifest, expected or {})
     local = Directory(path).local
     directory = local_copy(path, manifest) if local is None else local
     check_files(path, directory, manifest)

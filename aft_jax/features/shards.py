@@ -16,6 +16,10 @@ import numpy as np
 
 MAX_SHARD_ROWS = 16_384
 MAX_SHARD_BYTES = 64 * 2**20
+MIN_SHARDS = 16
+"""A kill costs at most this share of a large extraction ..."""
+MIN_SHARD_ROWS = 256
+"""... in shards of at least this many rows."""
 CHECKSUM_BYTES = 4
 
 FEATURES = "features"
@@ -36,7 +40,7 @@ def numpy_dtype(name: str) -> np.dtype:
 
 
 def shard_rows(rows: int, row_bytes: int, views: int, processes: int) -> int:
-    """How many rows a shard gets: few large files, all of nearly one size.
+    """How many rows a shard gets: few files, all of nearly one size, each soon done.
 
     Args:
         rows: of the whole store.
@@ -50,7 +54,8 @@ def shard_rows(rows: int, row_bytes: int, views: int, processes: int) -> int:
     unit = max(1, views)
     limit = min(MAX_SHARD_ROWS, MAX_SHARD_BYTES // row_bytes)
     examples, most = rows // unit, max(1, limit // unit)
-    shards = max(-(-examples // most), min(processes, examples))
+    soon_done = min(MIN_SHARDS, rows // MIN_SHARD_ROWS)
+    shards = max(-(-examples // most), min(max(processes, soon_done), examples))
     return -(-examples // shards) * unit
 
 

@@ -11,6 +11,7 @@ manifest.json     last: the plan and the hashes of all files; without it nobody 
 import dataclasses
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -33,6 +34,8 @@ from aft_jax.features.manifest import (
     render_plan,
     require,
 )
+
+_LOG = logging.getLogger(__name__)
 
 IDS = "ids.txt"
 WAIT_SECONDS = 3600.0
@@ -191,7 +194,7 @@ class StoreWriter:
 
 
 def begin(store: Directory, plan: Plan) -> Plan:
-    """Writes the plan, unless the same one is there.
+    """Writes the plan, unless one is there that shards were written for.
 
     Args:
         store: the store's directory.
@@ -202,16 +205,20 @@ def begin(store: Directory, plan: Plan) -> Plan:
         number of hosts.
 
     Raises:
-        StoreError: another plan has begun here.
+        StoreError: shards of another plan are here.
     """
     found = read_plan(store)
-    if found is None:
+    if found is None or not (_same(found, plan) or finished_shards(store)):
         store.write(PLAN, render_plan(plan))
         return plan
     expected = dataclasses.asdict(plan)
     del expected["shard_rows"]
     require(store.path, found, expected)
     return found
+
+
+def _same(found: Plan, plan: Plan) -> bool:
+    return dataclasses.replace(found, shard_rows=plan.shard_rows) == plan
 
 
 def marker_name(shard: int) -> str:
@@ -238,6 +245,12 @@ def wait_for_shards(store: Directory, plan: Plan) -> None:
     before, deadline = None, 0.0
     while missing := sorted(set(range(plan.shards)) - finished_shards(store)):
         if missing != before:
+            _LOG.info(
+                "%s waits for shards %s of other processes (shard s belongs to process "
+                "s %% config.features.processes)",
+                store.path,
+                ", ".join(map(str, missing[:10])),
+            )
             before, deadline = missing, time.monotonic() + WAIT_SECONDS
         elif time.monotonic() > deadline:
             raise StoreError(

@@ -31,6 +31,7 @@ threads while a model runs, name several parts, and hash its weights.
 '''
 
 import inspect
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -103,7 +104,13 @@ def _call(function: Callable[..., Any], config: TeacherConfig) -> Teacher:
             f"{config.source} returned {type(teacher).__name__}. Wrap a plain function of examples "
             "in aft_jax.teachers.function_teacher."
         )
-    return teacher
+    if not config.options:
+        return teacher
+    # Whatever the function calls itself: other options may give other features.
+    options = json.dumps(config.options, sort_keys=True, default=str)
+    return teacher._replace(
+        identity=teacher.identity._replace(id=f"{teacher.identity.id} {options}")
+    )
 
 
 def function_teacher(

@@ -6,7 +6,7 @@ import pathlib
 import jax
 from jax.sharding import Mesh
 
-from aft_jax.data import Dataset, evaluation_batches, load_splits, prefetched, report_overlap
+from aft_jax.data import ROLES, Dataset, evaluation_batches, load_splits, prefetched, report_overlap
 from aft_jax.errors import ConfigError, DataError
 from aft_jax.files import write_whole
 from aft_jax.students import load_student
@@ -17,8 +17,6 @@ from aft_jax.training.sharding import data_mesh, replicated, row_sharded
 from aft_jax.training.step import EvalStep, compile_eval_step
 from aft_jax.training.workdir import read_config
 from aft_jax.types import PyTree
-
-ROLES = ("train", "tune", "test")
 
 
 def evaluate_on(

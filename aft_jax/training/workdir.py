@@ -32,8 +32,14 @@ def claim(workdir: pathlib.Path, config: Config) -> None:
     """
     check(workdir, config)
     if not (workdir / CONFIG).exists():
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_whole(workdir / CONFIG, to_json(config))
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            write_whole(workdir / CONFIG, to_json(config))
+        except OSError as error:
+            raise UsageError(
+                f"--workdir is a directory that this process can write; {workdir}: {error}. Name "
+                "another place."
+            ) from error
 
 
 def check(workdir: pathlib.Path, config: Config) -> None:

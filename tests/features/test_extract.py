@@ -72,7 +72,8 @@ def test_a_killed_extraction_resumes_and_recomputes_no_finished_shard(run, toy, 
     before, again = files(Directory(path).local), toy()
     extract(run, {"toy": again.teacher})
     rows = 10 - 3 * done if batches < 4 else 0
-    assert again.rows == -(-rows // 4) * 4 + 5  # the last batch is filled up; the tune split
+    learned = done == 0  # nothing of the plan is kept, the width is asked for again
+    assert again.rows == rows + learned + 5  # and the tune split
     assert before.items() <= files(Directory(path).local).items()
     np.testing.assert_array_equal(
         join(open_store(path, {}), make_dataset(10).ids), toy_features(make_dataset(10))
@@ -292,3 +293,17 @@ def test_a_process_that_does_not_come_is_named(run, toy, monkeypatch):
     last = toy()  # finishing alone, as the message says
     path, _ = extract(run, {"toy": last.teacher})
     assert open_store(path, {}).manifest.shards == 4
+
+
+def test_a_plan_without_a_finished_shard_gives_way_to_another_config(run, toy):
+    """The first thing a user changes after a failed start must not meet that start."""
+    with pytest.raises(KeyboardInterrupt, match="killed"):
+        extract(run, {"toy": toy(fail_after=1).teacher})
+    half = dataclasses.replace(run, features=dataclasses.replace(run.features, dtype="bfloat16"))
+    extract(half, {"toy": toy().teacher})
+    assert open_store(store_path(run, "toy", "train")).manifest.dtype == "bfloat16"
+
+
+def test_what_is_no_teacher_is_refused(run, unchecked_shapes):
+    with pytest.raises(ConfigError, match=r"toy is function\. Wrap a function of examples in"):
+        extract(run, {"toy": lambda examples: examples})  # pyright: ignore[reportArgumentType]

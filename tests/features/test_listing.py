@@ -4,6 +4,7 @@ import pytest
 
 from aft_jax.errors import StoreError
 from aft_jax.features import extract, format_stores, list_stores
+from aft_jax.features.kv import Directory
 
 
 def test_stores_are_listed_with_their_state(run, toy, tmp_path):
@@ -37,3 +38,12 @@ def test_a_directory_without_stores(tmp_path):
 def test_a_directory_that_cannot_be_read():
     with pytest.raises(StoreError, match="unknown://x cannot be listed"):
         list_stores("unknown://x")
+
+
+def test_a_store_that_lost_a_shard_is_listed_as_damaged(run, toy):
+    path = extract(run, {"toy": toy().teacher})[0]
+    local = Directory(path).local
+    assert local is not None
+    (local / "features/c/0/0").unlink()
+    states = {record.path: record.state for record in list_stores(run.features.directory)}
+    assert states[path] == "damaged, 1 files missing"

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from aft_jax.errors import StoreError
+from aft_jax.errors import ConfigError, StoreError
 from aft_jax.features import extract, verify
 from tests.features.conftest import make_dataset, toy_features
 
@@ -54,5 +54,16 @@ def test_stores_that_are_not_on_this_machine(run, toy, tmp_path, monkeypatch):
     again = toy()
     stores = extract(away, {"toy": again.teacher})
     assert stores[0] == "memory://verify/toy/toy-train"
-    assert again.rows == 8 + 1 + 4  # seven rows of train, filled up; the tune split
+    assert again.rows == 7 + 1 + 4  # train, one row to learn the width of tune, tune
     assert "10 rows recomputed" in verify(away, {"toy": toy().teacher})[0]
+
+
+def test_no_rows_means_files_alone(run, toy):
+    teacher = toy()
+    extract(run, {"toy": teacher.teacher})
+    before = teacher.rows
+    lines = verify(run, {"toy": teacher.teacher}, rows=0)
+    assert teacher.rows == before
+    assert all("files as written" in line and "no row recomputed" in line for line in lines)
+    with pytest.raises(ConfigError, match="--rows is a number of examples, 0 for none; got -1"):
+        verify(run, rows=-1)

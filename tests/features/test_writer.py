@@ -92,8 +92,10 @@ def test_a_split_without_examples_is_refused(tmp_path, identity, dataset):
     ("rows", "row_bytes", "views", "processes", "expected"),
     [
         (1, 8, 0, 1, 1),
-        (16_384, 8, 0, 1, 16_384),
-        (16_385, 8, 0, 1, 8_193),  # two of nearly one size, not one and a single row
+        (255, 8, 0, 1, 255),
+        (1_000, 8, 0, 1, 334),  # three of 256 rows or more
+        (16_384, 8, 0, 1, 1_024),  # sixteen, so that a kill costs little
+        (262_145, 8, 0, 1, 15_421),  # seventeen of nearly one size, not sixteen and a single row
         (1_000_000, 3_072, 0, 1, 16_130),  # 62 shards
         (100_000, 65_536, 0, 1, 1_021),  # at most 64 MiB: 98 shards
         (9, 2**27, 0, 1, 1),

@@ -45,7 +45,10 @@ def test_the_documented_example(module, images):
     identity = identify_teacher(TeacherConfig(**written))
     assert identity == colours.identity
     assert identity is not None
-    assert (identity.id, identity.weights_sha256) == ("custom/colours-8", "version 1")
+    assert (identity.id, identity.weights_sha256) == (
+        'custom/colours-8 {"bins": 8}',
+        "version 1",
+    )
 
 
 def test_the_version_stands_in_for_the_weights():
