@@ -13,7 +13,17 @@ The worked example of docs/own_student.md. ROOT holds
     aft-jax compare --config=configs/cifar10_mini.py:root=ROOT --workdir=runs/cifar10_mini/compare
     aft-jax report --workdir=runs/cifar10_mini/compare
 
-@LAB@
+Lab note. On 2 CPU cores (x86-64, Python 3.11, jax 0.10.2), 3 paired seeds, 1,000 test images, 2,400
+to train on, beta chosen on 600 (seeds 100 and 101) from 3, 10, 30:
+
+                                 stl             aft             paired difference, 95 % interval
+    teacher=imagenet (beta 10)   64.2 % +- 2.3   67.3 % +- 1.4   +3.1 points [-3.2, +9.5], 3 of 3 up
+    teacher=birds (beta 30)      64.2 % +- 2.3   65.5 % +- 1.7   +1.3 points [-6.3, +8.9], 2 of 3 up
+Three seeds leave zero in every interval: `compare` says "no difference shown". The learning rate is
+AFT's better one of two: on tune (seeds 100, 101) stl has 66.2 % at 3e-4 and 65.8 % at 1e-3, aft
+(beta 10) 68.2 % and 69.9 %. At 3e-4 the test numbers are stl 65.8 %, aft 66.7 % (+0.9 [-4.6, +6.4],
+betas 1, 3, 10), so against stl at its own best rate the gain is 1.5 points. Wall-clock 13 to 19
+minutes a comparison.
 """
 
 from typing import Any

@@ -28,6 +28,8 @@ BLOCKS = (  # (stride of the depthwise convolution, channels of the pointwise on
     *((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512)),
     *((1, 512), (1, 512), (1, 512), (1, 512), (1, 512), (2, 1024), (1, 1024)),
 )
+# Without batch norm a signal must keep its size through 27 layers of rectifiers.
+INIT = nn.initializers.he_normal()
 NAME = "docs.examples.mobilenet_v1:mobilenet_v1"
 
 
@@ -46,7 +48,7 @@ class Depthwise(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, h, w, c] -> [b, h / stride, w / stride, c], padded as TensorFlow's SAME."""
         channels, stride = x.shape[-1], self.stride
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, channels))
+        kernel = self.param("kernel", INIT, (3, 3, channels))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         height, width = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
         pads = [_same(x.shape[1], height, stride), _same(x.shape[2], width, stride)]
@@ -74,10 +76,12 @@ class MobileNetV1(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> StudentOutput:
         """[b, h, w, 3] images in [-1, 1] -> logits [b, k] and pooled features [b, 1024 width]."""
-        x = nn.relu6(nn.Conv(int(32 * self.width), (3, 3), strides=2, name="conv0")(images))
+        first = nn.Conv(int(32 * self.width), (3, 3), strides=2, kernel_init=INIT, name="conv0")
+        x = nn.relu6(first(images))
         for number, (stride, channels) in enumerate(BLOCKS):
+            width = int(channels * self.width)
             x = nn.relu6(Depthwise(stride, name=f"depthwise{number}")(x))
-            x = nn.relu6(nn.Dense(int(channels * self.width), name=f"pointwise{number}")(x))
+            x = nn.relu6(nn.Dense(width, kernel_init=INIT, name=f"pointwise{number}")(x))
         features = jnp.mean(x, axis=(1, 2))
         return StudentOutput(nn.Dense(self.num_classes, name="head")(features), features)
 
