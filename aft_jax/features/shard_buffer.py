@@ -8,7 +8,7 @@ import numpy as np
 from aft_jax.errors import StoreError
 from aft_jax.features import shards
 from aft_jax.features.kv import Directory
-from aft_jax.features.manifest import MANIFEST, Manifest
+from aft_jax.features.manifest import Manifest, has_store
 from aft_jax.features.writer import StoreWriter, check_ids, make_plan
 
 
@@ -42,7 +42,7 @@ def write_store(
     check_ids(ids)
     plan = make_plan(ids, {"pooled": (0, width)}, dtype=dtype, **described)
     store = Directory(str(path))
-    if store.read(MANIFEST) is not None:
+    if has_store(store.path):
         raise StoreError(f"a store is written once; {path} exists. Delete it to extract again.")
     writer = StoreWriter(store, ids, plan)
     buffer = ShardBuffer(writer, range(plan.shards))

@@ -66,11 +66,14 @@ class DecodedExamples:
 
     def __getitem__(self, row: int) -> Example:
         """The decoded row."""
-        raw = self.source.raw(row)
-        return {
-            key: decode(value, self.source.name(row)) if isinstance(value, bytes) else value
-            for key, value in raw.items()
-        }
+        return _decoded(self.source.raw(row), self.source, row)
+
+
+def _decoded(raw: Raw, source: RawExamples, row: int) -> Example:
+    return {
+        key: decode(value, source.name(row)) if isinstance(value, bytes) else value
+        for key, value in raw.items()
+    }
 
 
 def collect(
@@ -101,23 +104,7 @@ def collect(
     """
     if on_error not in ("raise", "skip"):
         raise ConfigError(f'config.data.on_error is "raise" or "skip"; got {on_error!r}.')
-    examples = DecodedExamples(source)
-
-    def digest_or_empty(row: int) -> str:
-        try:
-            if on_error == "skip":
-                examples[row]
-            return digest(source.raw(row))
-        except DataError:
-            if on_error == "raise":
-                raise
-            return ""
-
-    # A task is a run of rows: one each would cost more than hashing a short text.
-    runs = [range(i, min(i + RUN, len(source))) for i in range(0, len(source), RUN)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        parts = pool.map(lambda rows: [digest_or_empty(row) for row in rows], runs)
-        found = [entry for part in parts for entry in part]
+    examples, found = DecodedExamples(source), _digests(source, on_error)
     digests = np.array([entry for entry in found if entry], "<U16")
     if len(digests) == len(source):
         declared = None if ids is None else np.array(ids, str)
@@ -138,6 +125,27 @@ def collect(
         classes=classes,
         skipped=skipped,
     )
+
+
+def _digests(source: RawExamples, on_error: str) -> list[str]:
+    """The digest of every row; "" for one that is to be skipped."""
+
+    def digest_or_empty(row: int) -> str:
+        try:
+            raw = source.raw(row)
+            if on_error == "skip":
+                _decoded(raw, source, row)  # is it an image at all?
+            return digest(raw)
+        except DataError:
+            if on_error == "raise":
+                raise
+            return ""
+
+    # A task is a run of rows: one each would cost more than hashing a short text.
+    runs = [range(i, min(i + RUN, len(source))) for i in range(0, len(source), RUN)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        parts = pool.map(lambda rows: [digest_or_empty(row) for row in rows], runs)
+        return [entry for part in parts for entry in part]
 
 
 def digest(raw: Raw) -> str:
