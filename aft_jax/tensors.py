@@ -8,7 +8,7 @@ from safetensors import numpy as safetensors
 
 from aft_jax.types import PyTree
 
-_DTYPES = {
+DTYPES = {
     "BOOL": np.bool_,
     "U8": np.uint8,
     "I8": np.int8,
@@ -35,7 +35,7 @@ def dump_tree(tree: PyTree) -> bytes:
 def load_tree(content: bytes) -> PyTree:
     """The nested dict of NumPy arrays that `dump_tree` was given, bit for bit."""
     flat = {
-        path: np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+        path: np.frombuffer(tensor["data"], DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
         for path, tensor in deserialize(content)
     }
     return traverse_util.unflatten_dict(flat, sep="/")

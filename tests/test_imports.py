@@ -21,6 +21,7 @@ NEVER = (
 )
 FLOW = [
     ("types", "errors", "files", "progress", "tensors", "version", "entry_point"),
+    ("hub", "lazy_tensors"),
     ("losses",),
     ("config",),
     ("data",),

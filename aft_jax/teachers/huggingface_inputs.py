@@ -13,7 +13,7 @@ import numpy as np
 from aft_jax.config import TeacherConfig
 from aft_jax.data import Example
 from aft_jax.errors import ConfigError, DataError, UsageError
-from aft_jax.teachers.huggingface_files import Checkpoint, processor_settings, tokenizer_files
+from aft_jax.hub import Checkpoint, processor_settings, tokenizer_files
 
 _UNLIMITED = 10**6
 """Above this a tokenizer's model_max_length means that nobody set it; it is 1e30 then."""

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 from aft_jax.config import TeacherConfig
 from aft_jax.errors import UsageError
+from aft_jax.hub import Checkpoint, read_description
 from aft_jax.teachers.huggingface_families import ARCHITECTURES, Architecture
-from aft_jax.teachers.huggingface_files import Checkpoint, read_description
 from aft_jax.teachers.huggingface_forward import Plan
 from aft_jax.teachers.huggingface_inputs import hide_broken_torchvision
+from aft_jax.teachers.huggingface_source import SOURCE_KEY
 
 
 class Reading(NamedTuple):
@@ -47,7 +48,8 @@ def load_model(config: TeacherConfig, reading: Reading) -> Any:
     directory = reading.checkpoint.directory
     encoder = reading.plan.encoder_decoder and reading.plan.pooling != "model"
     # Of T5 and its kin transformers loads the encoder alone, half of the weights.
-    alone = encoder and read_description(reading.checkpoint)["model_type"] in ARCHITECTURES
+    description = read_description(reading.checkpoint, SOURCE_KEY)
+    alone = encoder and description["model_type"] in ARCHITECTURES
     auto = transformers.AutoModelForTextEncoding if alone else transformers.AutoModel
     try:
         with _quiet():

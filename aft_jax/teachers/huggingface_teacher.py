@@ -10,12 +10,7 @@ import numpy as np
 from aft_jax.config import TeacherConfig
 from aft_jax.data import Example
 from aft_jax.errors import ConfigError, UsageError
-from aft_jax.teachers.huggingface_families import (
-    architecture_of,
-    choose_pooling,
-    is_encoder_alone,
-)
-from aft_jax.teachers.huggingface_files import (
+from aft_jax.hub import (
     Checkpoint,
     fetch_checkpoint,
     files_digest,
@@ -24,6 +19,11 @@ from aft_jax.teachers.huggingface_files import (
     read_description,
     tokenizer_files,
     weights_digest,
+)
+from aft_jax.teachers.huggingface_families import (
+    architecture_of,
+    choose_pooling,
+    is_encoder_alone,
 )
 from aft_jax.teachers.huggingface_forward import Plan, check_pooling, features_of
 from aft_jax.teachers.huggingface_inputs import (
@@ -34,6 +34,7 @@ from aft_jax.teachers.huggingface_inputs import (
     token_limit,
 )
 from aft_jax.teachers.huggingface_model import Reading, load_model
+from aft_jax.teachers.huggingface_source import SOURCE_KEY, source_of
 from aft_jax.teachers.teacher import Teacher, TeacherIdentity
 from aft_jax.teachers.torch_replicas import replicate, run_split
 
@@ -51,7 +52,7 @@ def huggingface_identity(config: TeacherConfig) -> TeacherIdentity | None:
         ConfigError: the model has no such pooling, tower or options.
         UsageError: the checkpoint is damaged or incomplete.
     """
-    checkpoint = find_checkpoint(config)
+    checkpoint = find_checkpoint(source_of(config))
     return None if checkpoint is None else _identity(config, _read(config, checkpoint))
 
 
@@ -78,7 +79,7 @@ def huggingface_teacher(config: TeacherConfig) -> Teacher:
         raise ConfigError(
             f"a huggingface teacher needs {error.name}: pip install 'aft_jax[teachers]'."
         ) from error
-    reading = _read(config, fetch_checkpoint(config))
+    reading = _read(config, fetch_checkpoint(source_of(config)))
     identity = _identity(config, reading)
     model = load_model(config, reading)
     check_pooling(model, reading.plan)
@@ -94,7 +95,7 @@ def huggingface_teacher(config: TeacherConfig) -> Teacher:
 
 
 def _read(config: TeacherConfig, checkpoint: Checkpoint) -> Reading:
-    description = read_description(checkpoint)
+    description = read_description(checkpoint, SOURCE_KEY)
     settings = {"image": processor_settings(checkpoint), "text": tokenizer_files(checkpoint)}
     dual = "vision_config" in description and "text_config" in description
     parts = ("image", "text") if dual else tuple(part for part in settings if settings[part])

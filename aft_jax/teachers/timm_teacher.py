@@ -12,7 +12,7 @@ import numpy as np
 from aft_jax.config import TeacherConfig
 from aft_jax.data import Example
 from aft_jax.errors import ConfigError, UsageError
-from aft_jax.teachers.huggingface_files import (
+from aft_jax.hub import (
     Checkpoint,
     fetch_checkpoint,
     find_checkpoint,
@@ -20,6 +20,7 @@ from aft_jax.teachers.huggingface_files import (
     weights_digest,
 )
 from aft_jax.teachers.huggingface_inputs import take_part
+from aft_jax.teachers.huggingface_source import SOURCE_KEY, source_of
 from aft_jax.teachers.pooling import pool
 from aft_jax.teachers.teacher import Teacher, TeacherIdentity
 from aft_jax.teachers.torch_replicas import replicate, run_split
@@ -54,7 +55,7 @@ def timm_identity(config: TeacherConfig) -> TeacherIdentity | None:
         _import_timm()
     except ConfigError:
         return None  # only timm knows where the weights behind its names are
-    checkpoint = find_checkpoint(_located(config))
+    checkpoint = find_checkpoint(source_of(_located(config)))
     return None if checkpoint is None else _identity(config, checkpoint)
 
 
@@ -78,7 +79,7 @@ def timm_teacher(config: TeacherConfig) -> Teacher:
     refuse_unused(config, _USED)
     pooling = choose(config, POOLINGS)
     timm = _import_timm()
-    checkpoint = fetch_checkpoint(_located(config))
+    checkpoint = fetch_checkpoint(source_of(_located(config)))
     identity = _identity(config, checkpoint)
     model = _load(timm, checkpoint, config.dtype)
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
@@ -132,7 +133,7 @@ def _unlisted(config: TeacherConfig, why: str) -> ConfigError:
 
 
 def _identity(config: TeacherConfig, checkpoint: Checkpoint) -> TeacherIdentity:
-    description = read_description(checkpoint)
+    description = read_description(checkpoint, SOURCE_KEY)
     if "architecture" not in description:
         raise UsageError(
             "the config.json of a timm checkpoint names its architecture; "

@@ -10,7 +10,7 @@ import pytest
 import transformers
 from transformers.utils import import_utils
 
-from aft_jax.teachers.huggingface_files import Checkpoint
+from aft_jax.hub import Checkpoint
 from aft_jax.teachers.huggingface_inputs import hide_broken_torchvision, image_reader
 from tests.teachers.checkpoints import processor
 

@@ -1,30 +1,54 @@
-"""A Hugging Face checkpoint on disk: where it is, what it holds, and the hash of it.
+"""A checkpoint in the Hugging Face layout, on this machine or on the hub: what it is, and its hash.
 
-Nothing here loads a model, or needs transformers: a run that only reads stored features names its
-teacher by these files.
+Nothing here loads a model, or needs transformers or torch: a run that only reads stored features
+names its teacher by these files.
 """
 
+import functools
 import hashlib
 import json
 import logging
 import pathlib
 import re
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from aft_jax.config import TeacherConfig
 from aft_jax.errors import ConfigError, UsageError
 from aft_jax.files import sha256_of
 
 _LOGGER = logging.getLogger(__name__)
-_PATTERNS = ("*.json", "*.txt", "*.model", "model*.safetensors")
+_PATTERNS = ("*.json", "*.txt", "*.model")
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt"),
     *("spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
 )
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_SHARD = re.compile(r"[\w.-]+\.safetensors")
+_SETTLED_NS = 2_000_000_000
+"""A file that is younger than this may change again within one tick of the clock of its time."""
+
+
+class Source(NamedTuple):
+    """Where a config says that a checkpoint is.
+
+    Attributes:
+        name: a directory, or a hub id.
+        revision: branch, tag or commit of a hub id; "" for its newest.
+        key: the config key that gave the name, "student.pretrained", for messages; the key of the
+            revision stands beside it.
+        code: whether code of the repository may run, and so belongs to the checkpoint.
+        reader: what reads the key, where others read it otherwise: "a timm teacher".
+        weights: how the names of its weight files begin.
+    """
+
+    name: str
+    revision: str
+    key: str
+    code: bool = False
+    reader: str = ""
+    weights: tuple[str, ...] = ("model",)
 
 
 class Checkpoint(NamedTuple):
@@ -41,97 +65,104 @@ class Checkpoint(NamedTuple):
     revision: str
 
 
-def find_checkpoint(config: TeacherConfig) -> Checkpoint | None:
+def find_checkpoint(source: Source) -> Checkpoint | None:
     """The checkpoint that a config names, without the network.
 
     Args:
-        config: `source` is a directory or a hub id.
+        source: its name and revision.
 
     Returns:
-        The checkpoint, or None where it is not on this machine.
+        The checkpoint, or None where it is not on this machine, or not all of its weights are.
 
     Raises:
-        ConfigError: code from the repository is to run, at no fixed revision.
+        UsageError: the index of its weights is damaged.
     """
-    _check_remote_code(config)
-    local = _local(config)
-    if local is not None or not _HUB_ID.fullmatch(config.source):
+    local = _local(source)
+    if local is not None or not _HUB_ID.fullmatch(source.name):
         return local
     try:
         from huggingface_hub import errors
     except ModuleNotFoundError:
         return None  # whatever fills the cache would have brought it
     try:
-        found = _download(config, offline=True)
+        found = _download(source, offline=True)
     except (errors.LocalEntryNotFoundError, errors.HFValidationError):
         return None
-    return found if _weights_listed(found.directory) else None
+    listed = (_weights_listed(found.directory, name) for name in source.weights)
+    whole = any(paths and all(path.is_file() for path in paths) for paths in listed)
+    return found if whole else None
 
 
-def fetch_checkpoint(config: TeacherConfig) -> Checkpoint:
+def fetch_checkpoint(source: Source) -> Checkpoint:
     """The checkpoint that a config names, downloaded if need be.
 
     Args:
-        config: `source` is a directory or a hub id.
+        source: its name and revision.
 
     Returns:
         The checkpoint.
 
     Raises:
-        ConfigError: code from the repository is to run, at no fixed revision.
+        ConfigError: it is to be downloaded, and the hub's client is not installed.
         UsageError: it is neither here nor to be had.
     """
-    found = find_checkpoint(config)
-    if found is not None and (config.revision or _local(config)):
+    found = find_checkpoint(source)
+    if found is not None and (source.revision or _local(source)):
         return found
-    if not _HUB_ID.fullmatch(config.source):
+    if not _HUB_ID.fullmatch(source.name):
+        whose = f" of {source.reader}" if source.reader else ""
         raise UsageError(
-            "config.teachers.*.source of a huggingface teacher is a directory or a hub id; "
-            f"there is no directory {config.source!r}. Check the path."
+            f"config.{source.key}{whose} is a directory or a hub id; "
+            f"there is no directory {source.name!r}. Check the path."
         )
     try:
-        return _download(config, offline=False)
+        return _download(source, offline=False)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"config.{source.key} {source.name!r} is no directory here, and the hub needs "
+            f"{error.name}: pip install {error.name}."
+        ) from error
     # Whatever HTTP library the hub's client has in this version brings errors of its own.
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         if found is not None:
-            _LOGGER.warning("%s: %s Its copy in the cache is used.", config.source, reason)
+            _LOGGER.warning("%s: %s Its copy in the cache is used.", source.name, reason)
             return found
-        raise UsageError(
-            f"config.teachers.*.source {config.source!r} is no directory here, and the hub did not "
-            f"give it: {reason} Check the name, config.teachers.*.revision, the network and, for a "
-            "gated model, your token; or download it elsewhere with "
-            f"`hf download {config.source}`, copy the directory and name that as source."
-        ) from error
+        raise _unavailable(source, reason) from error
 
 
-def _check_remote_code(config: TeacherConfig) -> None:
-    if config.trust_remote_code and not _COMMIT.fullmatch(config.revision):
-        raise ConfigError(
-            "config.teachers.*.trust_remote_code runs code from the model's repository, so "
-            "config.teachers.*.revision names the commit you have read, as 40 hexadecimal digits; "
-            f"got {config.revision!r}."
-        )
+def _unavailable(source: Source, reason: str) -> UsageError:
+    parent, _, key = source.key.rpartition(".")
+    return UsageError(
+        f"config.{source.key} {source.name!r} is no directory here, and the hub did not give it: "
+        f"{reason} Check the name, config.{parent}.revision, the network and, for a gated model, "
+        f"your token; or download it elsewhere with `hf download {source.name}`, copy the "
+        f"directory and name that as {key}."
+    )
 
 
-def _local(config: TeacherConfig) -> Checkpoint | None:
-    directory = pathlib.Path(config.source).expanduser()
+def _local(source: Source) -> Checkpoint | None:
+    directory = pathlib.Path(source.name).expanduser()
     if not directory.is_dir():
         return None
-    return Checkpoint(directory, directory.resolve().name, config.revision)
+    return Checkpoint(directory, directory.resolve().name, source.revision)
 
 
-def _download(config: TeacherConfig, offline: bool) -> Checkpoint:
+def _download(source: Source, offline: bool) -> Checkpoint:
     from huggingface_hub import snapshot_download
 
     directory = snapshot_download(
-        config.source,
-        revision=config.revision or None,
-        allow_patterns=[*_PATTERNS, *(["*.py"] if config.trust_remote_code else [])],
+        source.name,
+        revision=source.revision or None,
+        allow_patterns=[
+            *_PATTERNS,
+            *(f"{name}*.safetensors" for name in source.weights),
+            *(["*.py"] if source.code else []),
+        ],
         local_files_only=offline,
     )
     # The cache names the directory of a snapshot by its commit.
-    return Checkpoint(pathlib.Path(directory), config.source, pathlib.Path(directory).name)
+    return Checkpoint(pathlib.Path(directory), source.name, pathlib.Path(directory).name)
 
 
 def read_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
@@ -159,14 +190,12 @@ def read_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
     return content
 
 
-def read_description(checkpoint: Checkpoint) -> dict[str, Any]:
+def read_description(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
     """A checkpoint's config.json.
 
     Args:
         checkpoint: the checkpoint.
-
-    Returns:
-        Its content.
+        key: the config key that names it, for messages.
 
     Raises:
         UsageError: there is none, or it is damaged.
@@ -175,7 +204,7 @@ def read_description(checkpoint: Checkpoint) -> dict[str, Any]:
     if not description:
         raise UsageError(
             "a Hugging Face checkpoint is a directory with a config.json that names its "
-            f"model_type; {checkpoint.directory} has none. Point config.teachers.*.source at what "
+            f"model_type; {checkpoint.directory} has none. Point config.{key} at what "
             "save_pretrained wrote."
         )
     return description
@@ -221,14 +250,24 @@ def _content_hash(path: pathlib.Path) -> str:
     # The hub's cache names a large file by this very hash, so that 14 GB need not be read again.
     if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
         return blob.name
+    status = blob.stat()
+    if time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
+        return sha256_of(blob)
+    return _hash_once(blob, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1024)
+def _hash_once(path: pathlib.Path, size: int, mtime_ns: int) -> str:
+    """The SHA-256 of a file, whose size and time tell whether it is still the same one."""
     return sha256_of(path)
 
 
-def weight_files(checkpoint: Checkpoint) -> list[pathlib.Path]:
+def weight_files(checkpoint: Checkpoint, name: str = "model") -> list[pathlib.Path]:
     """The safetensors that are loaded, with their index where there are several.
 
     Args:
         checkpoint: the checkpoint.
+        name: how their names begin.
 
     Returns:
         The files.
@@ -236,7 +275,7 @@ def weight_files(checkpoint: Checkpoint) -> list[pathlib.Path]:
     Raises:
         UsageError: it has no safetensors, or lacks a shard.
     """
-    listed = _weights_listed(checkpoint.directory)
+    listed = _weights_listed(checkpoint.directory, name)
     if not listed:
         unsafe = any(checkpoint.directory.glob("pytorch_model*.bin"))
         found = (
@@ -256,12 +295,19 @@ def weight_files(checkpoint: Checkpoint) -> list[pathlib.Path]:
     return listed
 
 
-def _weights_listed(directory: pathlib.Path) -> list[pathlib.Path]:
+def _weights_listed(directory: pathlib.Path, name: str) -> list[pathlib.Path]:
     """In the order in which transformers looks for them."""
-    whole, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
+    whole, index = (directory / f"{name}.safetensors{end}" for end in ("", ".index.json"))
     if whole.is_file():
         return [whole]
     if not index.is_file():
         return []
-    shards = read_json(Checkpoint(directory, "", ""), index.name).get("weight_map", {}).values()
-    return [index, *(directory / name for name in sorted(set(shards)))]
+    match read_json(Checkpoint(directory, "", ""), index.name):
+        case {"weight_map": {**weights}} if all(
+            isinstance(name, str) and _SHARD.fullmatch(name) for name in weights.values()
+        ):
+            return [index, *(directory / name for name in sorted(set(weights.values())))]
+    raise UsageError(
+        f"{index} has a weight_map, from the name of each tensor to a safetensors file beside it; "
+        "found none. Download it again."
+    )
