@@ -106,6 +106,12 @@ def _report(options: Options) -> None:
     print(f"report: {report(_workdir(options))}")
 
 
+def _export(options: Options) -> None:
+    from aft_jax.export import export
+
+    print(f"exported: {export(_workdir(options))}")
+
+
 VERBS: Mapping[str, Callable[[Options], None]] = {
     "extract": _extract,
     "verify": _verify,
@@ -115,6 +121,7 @@ VERBS: Mapping[str, Callable[[Options], None]] = {
     "evaluate": _evaluate,
     "compare": _compare,
     "report": _report,
+    "export": _export,
 }
 
 
@@ -225,5 +232,6 @@ def _usage() -> str:
         "  train            train one student, or resume it\n"
         "  evaluate         evaluate the student of a run on a split (--split=tune)\n"
         "  compare          choose beta on tune, train paired seeds, evaluate on test\n"
-        "  report           write report/index.html for a comparison"
+        "  report           write report/index.html for a comparison\n"
+        "  export           write the student of a run for timm or transformers to load"
     )

@@ -30,6 +30,7 @@ FLOW = [
     ("features",),
     ("training",),
     ("experiments",),
+    ("export",),
     ("cli",),
     ("__main__",),
 ]

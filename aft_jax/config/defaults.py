@@ -41,7 +41,13 @@ def base_config() -> Any:
     }
     config.augment = {"min_area": 0.5, "flip": True}  # share of the image; half of the views
     config.views = 0  # stored augmented versions of each image
-    config.student = {"name": "small_cnn", "options": {}, "init_from": ""}
+    config.student = {
+        "name": "small_cnn",
+        "options": {},
+        "init_from": "",  # run directory
+        "pretrained": "",  # hub id or directory of public weights
+        "revision": "",  # of that hub id
+    }
     config.teachers = ml_collections.ConfigDict()
     config.features = {
         "directory": "runs/features",

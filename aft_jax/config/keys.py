@@ -82,12 +82,18 @@ class StudentConfig:
         name: architecture, see `aft_jax.students.STUDENTS`, or your own as "module:function".
         options: keyword arguments of the architecture.
         init_from: run directory whose student gives the starting weights (its classifier head is
-            replaced); empty for random weights.
+            replaced); empty for others.
+        pretrained: hub id or directory of public weights to start from (their classifier head is
+            replaced), in the form of timm or transformers; empty for others. Without either the
+            weights are random.
+        revision: commit hash, branch or tag of `pretrained` on the hub; empty for the newest.
     """
 
     name: str
     options: dict[str, Any]
     init_from: str
+    pretrained: str
+    revision: str
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from aft_jax.config.keys import (
     DataConfig,
     FeaturesConfig,
     InputsConfig,
+    StudentConfig,
     TeacherConfig,
 )
 from aft_jax.errors import ConfigError
@@ -27,6 +28,7 @@ def check_rules(config: Config) -> None:
     _check_steps(config)
     _check_data(config.data)
     _check_inputs(config.inputs)
+    _check_student(config.student)
     _check_features(config.features)
     _check_views(config)
     for name, teacher in config.teachers.items():
@@ -89,6 +91,16 @@ def _check_inputs(inputs: InputsConfig) -> None:
     if "text" in inputs.kind:
         rule = "is the directory or hub id of the student's tokenizer, where it reads text"
         _require(bool(inputs.tokenizer), "inputs.tokenizer", rule, "''")
+
+
+def _check_student(student: StudentConfig) -> None:
+    both = f"{student.pretrained!r} and {student.init_from!r}"
+    one = not (student.pretrained and student.init_from)
+    rule = "is '' where config.student.init_from gives the weights"
+    _require(one, "student.pretrained", rule, both)
+    fine = bool(student.pretrained) or not student.revision
+    rule = "is '' where config.student.pretrained is"
+    _require(fine, "student.revision", rule, repr(student.revision))
 
 
 def _check_teacher(key: str, teacher: TeacherConfig) -> None:

@@ -253,7 +253,7 @@ def _facts(
         "student": {
             "name": config.student.name,
             "parameters": parameters,
-            "init_from": config.student.init_from or None,
+            "init_from": config.student.init_from or config.student.pretrained or None,
         },
         "metric": "accuracy",
         "environment": environment(),

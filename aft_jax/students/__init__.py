@@ -1,7 +1,10 @@
 """Students: the seam, the architectures and their weights on disk."""
 
+from aft_jax.students.adapters import from_linen as from_linen
+from aft_jax.students.adapters import from_nnx as from_nnx
+from aft_jax.students.start import Start as Start
+from aft_jax.students.start import find_start as find_start
 from aft_jax.students.student import STUDENTS as STUDENTS
-from aft_jax.students.student import from_linen as from_linen
 from aft_jax.students.student import make_student as make_student
 from aft_jax.students.student import normalised as normalised
 from aft_jax.students.student import parameter_count as parameter_count

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from aft_jax.students.layers.options import check_positive, check_share
+from aft_jax.students.layers.precision import compute_dtype
 from aft_jax.types import StudentOutput
 
 
@@ -39,18 +41,20 @@ class DenseStack(nn.Module):
     Attributes:
         widths: outputs of each layer.
         dropout: share of each layer's inputs that training drops.
+        dtype: of the products.
     """
 
     widths: Sequence[int]
     dropout: float
+    dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[b, ...] -> [b, d], d the last width."""
+        """[b, ...] -> [b, d] in float32, d the last width."""
         for width in self.widths:
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-            x = nn.relu(nn.Dense(width)(x))
-        return x
+            x = nn.relu(nn.Dense(width, dtype=self.dtype)(x))
+        return x.astype(jnp.float32)
 
 
 class BagOfTokens(nn.Module):
@@ -62,6 +66,7 @@ class BagOfTokens(nn.Module):
         embedding: width of a token's embedding.
         widths: outputs of the dense layers; the last one is the feature width d.
         dropout: share of each dense layer's inputs that training drops.
+        dtype: of the dense layers.
     """
 
     num_classes: int
@@ -69,17 +74,24 @@ class BagOfTokens(nn.Module):
     embedding: int
     widths: Sequence[int]
     dropout: float
+    dtype: Any
 
     @nn.compact
     def __call__(self, inputs: Mapping[str, jax.Array], train: bool) -> StudentOutput:
         """Token ids and mask [b, l] -> logits [b, k] and features [b, d]."""
         pooled = TokenPool(self.vocab_size, self.embedding, name="tokens")(inputs)
-        features = DenseStack(self.widths, self.dropout, name="dense")(pooled, train)
+        layers = DenseStack(self.widths, self.dropout, self.dtype, name="dense")
+        features = layers(pooled, train)
         return StudentOutput(nn.Dense(self.num_classes, name="head")(features), features)
 
 
 def bag_of_tokens(
-    num_classes: int, vocab_size: Any, embedding: Any, widths: Any, dropout: Any = 0.0
+    num_classes: int,
+    vocab_size: Any,
+    embedding: Any,
+    widths: Any,
+    dropout: Any = 0.0,
+    dtype: Any = "float32",
 ) -> BagOfTokens:
     """The module, its options checked.
 
@@ -89,6 +101,7 @@ def bag_of_tokens(
         embedding: width of a token's embedding.
         widths: outputs of the dense layers.
         dropout: share of each dense layer's inputs that training drops.
+        dtype: of the dense layers, "float32" or "bfloat16".
 
     Returns:
         The module.
@@ -97,7 +110,9 @@ def bag_of_tokens(
         ValueError: an option has another form than this.
     """
     check_options(vocab_size=vocab_size, embedding=embedding, widths=widths, dropout=dropout)
-    return BagOfTokens(num_classes, vocab_size, embedding, tuple(widths), float(dropout))
+    return BagOfTokens(
+        num_classes, vocab_size, embedding, tuple(widths), float(dropout), compute_dtype(dtype)
+    )
 
 
 def check_options(*, vocab_size: Any, embedding: Any, widths: Any, dropout: Any) -> None:
@@ -112,12 +127,9 @@ def check_options(*, vocab_size: Any, embedding: Any, widths: Any, dropout: Any)
     Raises:
         ValueError: one of them is something else.
     """
-    for name, value in {"vocab_size": vocab_size, "embedding": embedding}.items():
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name} is a positive integer; got {value!r}")
+    check_positive(vocab_size=vocab_size, embedding=embedding)
     if not isinstance(widths, list | tuple) or not widths:
         raise ValueError(f"widths is a list with a number for each dense layer; got {widths!r}")
     if not all(type(value) is int and value > 0 for value in widths):
         raise ValueError(f"widths are positive integers; got {widths!r}")
-    if type(dropout) not in (int, float) or not 0 <= dropout < 1:
-        raise ValueError(f"dropout is a share, at least 0 and less than 1; got {dropout!r}")
+    check_share("dropout", dropout)

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from aft_jax.students.layers.precision import compute_dtype
 from aft_jax.types import StudentOutput
 
 
@@ -20,36 +21,40 @@ class SmallCnn(nn.Module):
         num_classes: k, the head's outputs.
         widths: channels of each convolution; the last one is the feature width d.
         strides: of each convolution.
+        dtype: of the convolutions.
     """
 
     num_classes: int
     widths: Sequence[int]
     strides: Sequence[int]
+    dtype: Any
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> StudentOutput:
         """[b, h, w, c] images -> logits [b, k] and pooled features [b, d]."""
-        x = images.astype(jnp.float32)
+        x = images
         for width, stride in zip(self.widths, self.strides, strict=True):
-            x = nn.Conv(width, (3, 3), strides=stride, use_bias=False)(x)
-            x = nn.relu(nn.GroupNorm(num_groups=_groups(width))(x))
+            x = nn.Conv(width, (3, 3), strides=stride, use_bias=False, dtype=self.dtype)(x)
+            x = nn.relu(nn.GroupNorm(num_groups=_groups(width))(x.astype(jnp.float32)))
         features = jnp.mean(x, axis=(1, 2))
         return StudentOutput(nn.Dense(self.num_classes, name="head")(features), features)
 
 
-def small_cnn(num_classes: int, widths: Any, strides: Any) -> SmallCnn:
+def small_cnn(num_classes: int, widths: Any, strides: Any, dtype: Any = "float32") -> SmallCnn:
     """The module, its options checked.
 
     Args:
         num_classes: k, the head's outputs.
         widths: channels of each convolution.
         strides: of each convolution.
+        dtype: of the convolutions, "float32" or "bfloat16".
 
     Returns:
         The module.
 
     Raises:
-        ValueError: the options are not two lists of positive integers of the same length.
+        ValueError: the options are not two lists of positive integers of the same length, or the
+            dtype is unknown.
     """
     for name, values in {"widths": widths, "strides": strides}.items():
         if not isinstance(values, list | tuple) or not values:
@@ -67,7 +72,7 @@ def small_cnn(num_classes: int, widths: Any, strides: Any) -> SmallCnn:
                 f"a width is a multiple of its groups in group norm; got {width} for "
                 f"{_groups(width)} groups. Multiples of 8 always fit"
             )
-    return SmallCnn(num_classes, tuple(widths), tuple(strides))
+    return SmallCnn(num_classes, tuple(widths), tuple(strides), compute_dtype(dtype))
 
 
 def _groups(width: int) -> int:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from aft_jax.students.bag_of_tokens import DenseStack, TokenPool, check_options
+from aft_jax.students.layers.precision import compute_dtype
 from aft_jax.students.small_cnn import small_cnn
 from aft_jax.types import StudentOutput
 
@@ -23,6 +24,7 @@ class SmallPair(nn.Module):
         embedding: width of a token's embedding.
         widths: outputs of the dense layers; the last one is the feature width d.
         dropout: share of each dense layer's inputs that training drops.
+        dtype: of the convolutions and dense layers.
     """
 
     num_classes: int
@@ -32,17 +34,18 @@ class SmallPair(nn.Module):
     embedding: int
     widths: Sequence[int]
     dropout: float
+    dtype: Any
 
     @nn.compact
     def __call__(self, inputs: Mapping[str, jax.Array], train: bool) -> StudentOutput:
         """Image [b, h, w, c], token ids and mask [b, l] -> logits [b, k] and features [b, d]."""
-        x = inputs["image"].astype(jnp.float32)
+        x = inputs["image"]
         for channels, stride in zip(self.channels, self.strides, strict=True):
-            x = nn.Conv(channels, (3, 3), strides=stride, use_bias=False)(x)
-            x = nn.relu(nn.GroupNorm(num_groups=1)(x))
+            x = nn.Conv(channels, (3, 3), strides=stride, use_bias=False, dtype=self.dtype)(x)
+            x = nn.relu(nn.GroupNorm(num_groups=1)(x.astype(jnp.float32)))
         tokens = TokenPool(self.vocab_size, self.embedding, name="tokens")(inputs)
         both = jnp.concatenate([jnp.mean(x, axis=(1, 2)), tokens], axis=1)
-        features = DenseStack(self.widths, self.dropout, name="dense")(both, train)
+        features = DenseStack(self.widths, self.dropout, self.dtype, name="dense")(both, train)
         return StudentOutput(nn.Dense(self.num_classes, name="head")(features), features)
 
 
@@ -54,6 +57,7 @@ def small_pair(
     embedding: Any,
     widths: Any,
     dropout: Any = 0.0,
+    dtype: Any = "float32",
 ) -> SmallPair:
     """The module, its options checked.
 
@@ -65,6 +69,7 @@ def small_pair(
         embedding: width of a token's embedding.
         widths: outputs of the dense layers.
         dropout: share of each dense layer's inputs that training drops.
+        dtype: of the convolutions and dense layers, "float32" or "bfloat16".
 
     Returns:
         The module.
@@ -85,4 +90,5 @@ def small_pair(
         embedding,
         tuple(widths),
         float(dropout),
+        compute_dtype(dtype),
     )

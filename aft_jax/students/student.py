@@ -4,6 +4,7 @@ Our own students are Flax linen modules: its API is frozen and purely functional
 variables out, which is what the seam, the checkpoints and the weight files rest on.
 """
 
+import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,15 +16,18 @@ import numpy as np
 from aft_jax.config import InputsConfig
 from aft_jax.entry_point import is_entry_point, resolve_function
 from aft_jax.errors import ConfigError
+from aft_jax.students.adapters import from_linen
 from aft_jax.students.bag_of_tokens import bag_of_tokens
 from aft_jax.students.small_cnn import small_cnn
 from aft_jax.students.small_pair import small_pair
+from aft_jax.students.vit import vit
 from aft_jax.types import PyTree, Student, StudentOutput
 
 STUDENTS: Mapping[str, Callable[..., nn.Module]] = {
     "small_cnn": small_cnn,
     "bag_of_tokens": bag_of_tokens,
     "small_pair": small_pair,
+    "vit": vit,
 }
 """Architecture name -> function of `num_classes` and its options, giving the linen module."""
 
@@ -46,9 +50,10 @@ def make_student(name: str, num_classes: int, options: Mapping[str, Any]) -> Stu
         ConfigError: the name is unknown, or the options do not fit the architecture or each other.
     """
     if name not in STUDENTS and not is_entry_point(name):
+        near = difflib.get_close_matches(name, STUDENTS, n=3)
         raise ConfigError(
             f"config.{KEY} is one of {', '.join(STUDENTS)}, or module:function for a function of "
-            f"your own; got {name!r}."
+            f"your own; got {name!r}." + (f" Near matches: {', '.join(near)}." if near else "")
         )
     make = STUDENTS[name] if name in STUDENTS else resolve_function(name, KEY)
     try:
@@ -94,28 +99,6 @@ def normalised(student: Student, inputs: InputsConfig) -> Student:
 
     def apply(variables, loaded, train, rngs) -> tuple[StudentOutput, PyTree]:
         return student.apply(variables, read(loaded), train, rngs)
-
-    return Student(init, apply)
-
-
-def from_linen(module: nn.Module) -> Student:
-    """Adapts a Flax linen module whose `__call__(inputs, train)` returns a `StudentOutput`.
-
-    Args:
-        module: any linen module of that signature; a plain (logits, features) pair is accepted too.
-
-    Returns:
-        The student; collections other than "params" are mutable while training. Random streams
-        beside "params" (dropout) come from `rngs`.
-    """
-
-    def init(key: jax.Array, inputs: Any) -> PyTree:
-        return dict(module.init(key, inputs, train=False))
-
-    def apply(variables, inputs, train, rngs) -> tuple[StudentOutput, PyTree]:
-        mutable = [name for name in variables if name != "params"] if train else []
-        output, changed = module.apply(variables, inputs, train=train, rngs=rngs, mutable=mutable)
-        return StudentOutput(*output), {**variables, **changed}
 
     return Student(init, apply)
 

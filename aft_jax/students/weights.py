@@ -16,17 +16,19 @@ from flax import traverse_util
 from aft_jax.config import InputsConfig, read_inputs
 from aft_jax.errors import UsageError
 from aft_jax.files import write_whole
+from aft_jax.students.layers.head import HEAD
 from aft_jax.tensors import dump_tree, load_tree
 from aft_jax.types import PyTree
 
-HEAD = "head"
-"""Top-level module of every student that classifies: what is replaced when the classes change."""
+RUNTIME_OPTIONS = ("dtype", "dropout", "remat")
+"""Options that change how a student is computed or trained, not what its weights mean."""
 
 _DESCRIPTION = {
     "name": str,
     "classes": list,
     "options": dict,
     "inputs": dict,
+    "origin": dict,
     "sha256": str,
 }
 
@@ -39,6 +41,7 @@ class SavedStudent(NamedTuple):
         classes: k class names, in the order of the logits.
         options: keyword arguments of the architecture.
         inputs: what it reads of an example, an `aft_jax.config.InputsConfig`.
+        origin: the public checkpoint that it came from, see `PublicStudent.origin`; empty for none.
         variables: its weights.
         sha256: of the weight file.
     """
@@ -47,6 +50,7 @@ class SavedStudent(NamedTuple):
     classes: tuple[str, ...]
     options: dict[str, Any]
     inputs: InputsConfig
+    origin: dict[str, Any]
     variables: PyTree
     sha256: str
 
@@ -58,6 +62,7 @@ def save_student(
     options: dict[str, Any],
     inputs: InputsConfig,
     variables: PyTree,
+    origin: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a student into `run`/student, the description last.
 
@@ -68,6 +73,7 @@ def save_student(
         options: keyword arguments of the architecture.
         inputs: what it reads of an example.
         variables: its weights.
+        origin: the public checkpoint that it came from, see `PublicStudent.origin`.
     """
     directory = run / "student"
     directory.mkdir(parents=True, exist_ok=True)
@@ -78,6 +84,7 @@ def save_student(
         "classes": list(classes),
         "options": options,
         "inputs": dataclasses.asdict(inputs),
+        "origin": dict(origin or {}),
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
     write_whole(directory / "student.json", json.dumps(description, indent=2) + "\n")
@@ -120,6 +127,7 @@ def load_student(run: pathlib.Path) -> SavedStudent:
         classes=tuple(description["classes"]),
         options=description["options"],
         inputs=read_inputs(description["inputs"]),
+        origin=description["origin"],
         variables=load_tree(weights),
         sha256=sha256,
     )
@@ -167,7 +175,7 @@ def with_pretrained_body(
     """`variables` with every weight but the classifier head's taken from a saved student.
 
     Args:
-        variables: freshly initialised weights.
+        variables: freshly initialised weights; or their shapes alone.
         saved: the pre-trained student.
         name: architecture that `variables` belong to.
         options: its keyword arguments.
@@ -180,7 +188,7 @@ def with_pretrained_body(
         UsageError: the two students differ in architecture, options or the meaning of their
             inputs, or the two bodies in names or shapes.
     """
-    _check_architecture(saved, name, options)
+    check_architecture(saved, name, options)
     _check_inputs(saved.inputs, inputs)
     fresh: dict[str, Any] = traverse_util.flatten_dict(variables, sep="/")
     body = {path: leaf for path, leaf in fresh.items() if not path.startswith(f"params/{HEAD}/")}
@@ -214,10 +222,23 @@ def _check_inputs(saved: InputsConfig, ours: InputsConfig) -> None:
         )
 
 
-def _check_architecture(saved: SavedStudent, name: str, options: Mapping[str, Any]) -> None:
-    """Shapes do not tell it all: strides, for one, leave no trace in them."""
+def check_architecture(saved: SavedStudent, name: str, options: Mapping[str, Any]) -> None:
+    """Refuses weights of another architecture; strides, for one, leave no trace in shapes.
+
+    Args:
+        saved: the pre-trained student.
+        name: architecture that is wanted.
+        options: its keyword arguments.
+
+    Raises:
+        UsageError: the names or options differ, but for `RUNTIME_OPTIONS`.
+    """
     as_saved = json.loads(json.dumps(dict(options)))  # JSON knows no tuples
-    if (name, as_saved) != (saved.name, saved.options):
+    ours, theirs = (
+        {key: value for key, value in one.items() if key not in RUNTIME_OPTIONS}
+        for one in (as_saved, saved.options)
+    )
+    if (name, ours) != (saved.name, theirs):
         raise UsageError(
             "the pre-trained student has the architecture and options of this one; this one is "
             f"{name} with options {as_saved}, config.student.init_from was saved as {saved.name} "

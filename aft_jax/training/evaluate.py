@@ -69,7 +69,7 @@ def evaluate(workdir: pathlib.Path, split: str = "tune") -> dict[str, float]:
     for other in others:
         report_overlap((other, dataset))
     mesh = data_mesh(config.devices, config.batch_size)
-    student = student_of(config, dataset.classes)
+    student = student_of(saved.name, saved.options, config.inputs, dataset.classes)
     variables = jax.device_put(saved.variables, replicated(mesh))
     read = read_by_student(config, dataset)
     eval_step = compile_eval_step(student, mesh)

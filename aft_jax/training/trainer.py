@@ -101,8 +101,15 @@ def _finish(
 ) -> dict[str, Any]:
     """Writes what outlives the run; `result.json` is last and marks it complete."""
     variables = jax.device_get(state.variables)
-    student, classes = config.student, experiment.train.dataset.classes
-    save_student(directory, student.name, classes, student.options, config.inputs, variables)
+    save_student(
+        directory,
+        config.student.name,
+        experiment.train.dataset.classes,
+        experiment.start.options,
+        config.inputs,
+        variables,
+        experiment.start.origin,
+    )
     workdir.save_regularizer(directory, jax.device_get(state.regularizer))
     values = {
         "step": config.steps,

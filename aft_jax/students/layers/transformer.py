@@ -1,0 +1,110 @@
+"""A stack of pre-norm transformer blocks: ViT's and CLIP's."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from aft_jax.students.layers.attention import INIT, SelfAttention
+from aft_jax.students.layers.norm import LayerNorm
+
+UNROLLED = 12
+"""Blocks up to which the stack is written out; a deeper one is a loop, compiled once."""
+
+ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "relu": jax.nn.relu,
+    "swiglu": lambda x: jax.nn.silu(x[..., : x.shape[-1] // 2]) * x[..., x.shape[-1] // 2 :],
+}
+"""What stands between the two linear maps of an MLP; "swiglu" halves the width of what it gets."""
+
+
+class Mlp(nn.Module):
+    """W2 a(W1 x + c1) + c2.
+
+    Attributes:
+        hidden: what W2 reads.
+        activation: a, a name in `ACTIVATIONS`.
+        dtype: of the products.
+    """
+
+    hidden: int
+    activation: str
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., w] -> [..., w]."""
+        width = x.shape[-1]
+        inner = 2 * self.hidden if self.activation == "swiglu" else self.hidden
+        x = nn.Dense(inner, dtype=self.dtype, kernel_init=INIT, name="fc1")(x)
+        x = ACTIVATIONS[self.activation](x)
+        return nn.Dense(width, dtype=self.dtype, kernel_init=INIT, name="fc2")(x)
+
+
+class Block(nn.Module):
+    """x + g1 attention(norm(x)), then x + g2 mlp(norm(x)).
+
+    Attributes:
+        heads: of the attention.
+        hidden: of the MLP.
+        activation: of the MLP.
+        epsilon: of the norms.
+        layer_scale: whether g1 and g2 are learned, one number a channel; else they are 1.
+        causal: as in `SelfAttention`.
+        dtype: of the products.
+    """
+
+    heads: int
+    hidden: int
+    activation: str
+    epsilon: float
+    layer_scale: bool
+    causal: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, None]:
+        """[b, l, w] -> [b, l, w]; the second result is for the loop."""
+        y = LayerNorm(self.epsilon, self.dtype, name="norm1")(x)
+        y = SelfAttention(self.heads, self.causal, self.dtype, name="attention")(y, mask)
+        x = x + self._scaled("scale1", y)
+        y = LayerNorm(self.epsilon, self.dtype, name="norm2")(x)
+        y = Mlp(self.hidden, self.activation, self.dtype, name="mlp")(y)
+        return x + self._scaled("scale2", y), None
+
+    def _scaled(self, name: str, y: jax.Array) -> jax.Array:
+        if not self.layer_scale:
+            return y
+        gamma = self.param(name, nn.initializers.constant(1e-5), y.shape[-1:])
+        return y * gamma.astype(y.dtype).reshape(1, 1, -1)
+
+
+def stack(block: type[nn.Module], depth: int, remat: bool, arguments: int) -> Callable[..., Any]:
+    """`depth` blocks of one kind, one after the other, as one module.
+
+    Every parameter has a leading axis of length `depth`, whether the blocks are written out or
+    looped over.
+
+    Args:
+        block: its call takes (x, *arguments) and returns (x, None).
+        depth: how many.
+        remat: whether activations inside a block are computed again for the gradient instead of
+            kept: memory for time.
+        arguments: how many arguments beside x there are, the same for every block.
+
+    Returns:
+        The module's class, with the attributes of `block`.
+    """
+    target = nn.remat(block, prevent_cse=False) if remat else block
+    return nn.scan(
+        target,
+        variable_axes={"params": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=(nn.broadcast,) * arguments,
+        length=depth,
+        unroll=depth if depth <= UNROLLED else 1,
+    )

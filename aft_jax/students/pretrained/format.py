@@ -1,0 +1,106 @@
+"""A published way to write a model down: whose config.json, whose names, which of our students."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aft_jax.students.pretrained.names import Row
+
+Description = Mapping[str, Any]
+"""What a checkpoint's config.json says."""
+
+
+class Format(NamedTuple):
+    """One publisher's files of one architecture, in both directions.
+
+    Attributes:
+        name: for messages and for what is written beside a trained student: "timm vit".
+        student: our architecture, a key of `aft_jax.students.STUDENTS`.
+        recognises: whether a config.json is of this kind.
+        options: config.json -> the architecture's options.
+        rows: names of all tensors but the classifier's.
+        head: names of the classifier's.
+        prefix: that a model with a classifier puts in front of all other names, and one without
+            may lack.
+        renamed: endings of names in old files -> what they are today.
+        ignored: patterns of tensors that the student has no use for.
+        antialias: how the publisher resizes positions: with a low-pass filter or without.
+        config: the file that describes the model.
+        weights: how the names of the weight files begin.
+        exported: (config.json, options, class names) -> config.json of the trained student.
+    """
+
+    name: str
+    student: str
+    recognises: Callable[[Description], bool]
+    options: Callable[[Description], dict[str, Any]]
+    rows: Sequence[Row]
+    head: Sequence[Row]
+    exported: Callable[[Description, Mapping[str, Any], Sequence[str]], dict[str, Any]]
+    prefix: str = ""
+    renamed: Mapping[str, str] = {}
+    ignored: Sequence[str] = ()
+    antialias: bool = False
+    config: str = "config.json"
+    weights: str = "model"
+
+    def canonical(self, name: str) -> str:
+        """A tensor's name as the rows write it."""
+        name = name.removeprefix(self.prefix)
+        for old, new in self.renamed.items():
+            if name.endswith(old):
+                return name.removesuffix(old) + new
+        return name
+
+
+def model_type(*names: str) -> Callable[[Description], bool]:
+    """Recognises a config.json of transformers.
+
+    Args:
+        *names: model types.
+
+    Returns:
+        The `recognises` of a format.
+    """
+    return lambda description: description.get("model_type") in names
+
+
+def huggingface_export(
+    architecture: str, **keys: str
+) -> Callable[[Description, Mapping[str, Any], Sequence[str]], dict[str, Any]]:
+    """How a transformers config.json changes with training.
+
+    Args:
+        architecture: class of transformers that has the classifier; empty for one that has none.
+        **keys: their key -> the option of ours that it repeats ("image_size").
+
+    Returns:
+        The `exported` of a format.
+    """
+
+    def exported(
+        description: Description, options: Mapping[str, Any], classes: Sequence[str]
+    ) -> dict[str, Any]:
+        changed = dict(description) | {theirs: options[ours] for theirs, ours in keys.items()}
+        if architecture:
+            changed["architectures"] = [architecture]
+            changed["id2label"] = {str(number): name for number, name in enumerate(classes)}
+            changed["label2id"] = {name: number for number, name in enumerate(classes)}
+        return changed
+
+    return exported
+
+
+def timm_export(
+    description: Description, options: Mapping[str, Any], classes: Sequence[str]
+) -> dict[str, Any]:
+    """How a timm config.json changes with training: the `exported` of its formats."""
+    changed = dict(description) | {"num_classes": len(classes), "label_names": list(classes)}
+    arguments = dict(changed.get("model_args", {}))
+    size = options.get("image_size")
+    if size:
+        arguments["img_size"] = size
+    if arguments:
+        changed["model_args"] = arguments
+    published = dict(changed.get("pretrained_cfg", {}))
+    published |= {"num_classes": len(classes)} | ({"input_size": [3, size, size]} if size else {})
+    return changed | {"pretrained_cfg": published}

@@ -1,0 +1,67 @@
+"""All formats, and which one a checkpoint is of."""
+
+import difflib
+from collections.abc import Mapping
+
+from aft_jax.errors import UsageError
+from aft_jax.hub import Checkpoint, read_json
+from aft_jax.students.pretrained import vit_huggingface
+from aft_jax.students.pretrained.format import Description, Format
+from aft_jax.students.pretrained.known import KNOWN
+from aft_jax.students.pretrained.vit_timm import TIMM_VIT
+
+FORMATS: Mapping[str, Format] = {
+    form.name: form
+    for form in (
+        TIMM_VIT,
+        *vit_huggingface.FORMATS,
+    )
+}
+"""Name -> format."""
+
+
+def recognise(checkpoint: Checkpoint, student: str) -> tuple[Format, Description]:
+    """What a checkpoint is, by its config.json.
+
+    Args:
+        checkpoint: the checkpoint.
+        student: the architecture that it is to be: some hold several.
+
+    Returns:
+        Its format and the content of its config.json.
+
+    Raises:
+        UsageError: it has none, or no student of ours reads it, or only another one.
+    """
+    found = []
+    for form in FORMATS.values():
+        description = read_json(checkpoint, form.config)
+        if description and form.recognises(description):
+            found.append((form, description))
+    for form, description in found:
+        if form.student == student:
+            return form, description
+    if found:
+        others = ", ".join(sorted({repr(form.student) for form, _ in found}))
+        raise UsageError(
+            f"config.student.pretrained holds weights of config.student.name; {checkpoint.id} is "
+            f"for {others}, and the name is {student!r}. Set config.student.name."
+        )
+    raise _unknown(checkpoint)
+
+
+def _unknown(checkpoint: Checkpoint) -> UsageError:
+    description = read_json(checkpoint, "config.json")
+    kind = description.get("architecture") or description.get("model_type")
+    if kind is None:
+        return UsageError(
+            "config.student.pretrained is a directory or hub id with a config.json that names a "
+            f"timm architecture or a transformers model_type; {checkpoint.directory} has "
+            f"{'none that does' if description else 'no config.json'}."
+        )
+    known = [*KNOWN, *(form.name for form in FORMATS.values())]
+    near = difflib.get_close_matches(str(kind), known, n=5, cutoff=0.5)
+    return UsageError(
+        f"config.student.pretrained is a checkpoint of {', '.join(FORMATS)}; {checkpoint.id} is "
+        f"{kind!r}. " + (f"Near matches: {', '.join(near)}." if near else "")
+    )
