@@ -24,7 +24,7 @@ _TOKENIZER_FILES = (
     *("vocab.txt", "vocab.json", "merges.txt"),
     *("spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
 )
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 _SHARD = re.compile(r"[\w.-]+\.safetensors")
 _SETTLED_NS = 2_000_000_000
 """A file that is younger than this may change again within one tick of the clock of its time."""

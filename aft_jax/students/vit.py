@@ -83,7 +83,8 @@ class VisionTower(nn.Module):
     """Patches, positions, transformer blocks, pooling: an image's features without a classifier.
 
     Attributes:
-        image_size: side of the image, in pixels.
+        image_size: side of the image, in pixels; what is left over beside whole patches is cut off
+            at the right and at the bottom.
         patch_size: side of a patch, in pixels.
         width: w of a token.
         depth: blocks.
@@ -151,6 +152,8 @@ class VisionTower(nn.Module):
 
     def _tokens(self, images: jax.Array) -> jax.Array:
         """[b, h, w, 3] -> [b, prefix + patches, w], positions added."""
+        side = self.image_size // self.patch_size * self.patch_size
+        images = images[:, :side, :side]
         x = Patches(self.width, self.patch_size, self.patch_bias, self.dtype, name="patches")(
             images
         )
@@ -170,10 +173,11 @@ class VisionTower(nn.Module):
 
     def _pooled(self, x: jax.Array) -> jax.Array:
         """[b, prefix + patches, w] -> [b, d]."""
-        norm = LayerNorm(self.epsilon, self.dtype, name="norm")
         patches = int(self.class_token) + self.registers
         if self.pooling == "mean":
-            return norm(jnp.mean(x[:, patches:], axis=1))
+            mean = jnp.mean(x[:, patches:], axis=1)
+            return LayerNorm(self.epsilon, self.dtype, name="pooled_norm")(mean)
+        norm = LayerNorm(self.epsilon, self.dtype, name="norm")
         if self.pooling == "cls":
             return norm(x[:, 0])
         x = norm(x)
@@ -239,12 +243,8 @@ def vision_tower(
     check_choice("pooling", pooling, POOLINGS)
     if type(registers) is not int or registers < 0:
         raise ValueError(f"registers is an integer, at least 0; got {registers!r}")
-    if image_size % patch_size:
-        raise ValueError(
-            f"image_size is a multiple of patch_size; got {image_size} and {patch_size}. Take "
-            f"{image_size // patch_size * patch_size or patch_size} or "
-            f"{(image_size // patch_size + 1) * patch_size}"
-        )
+    if image_size < patch_size:
+        raise ValueError(f"image_size is at least patch_size; got {image_size} and {patch_size}")
     if pooling in ("cls", "cls_mean") and not class_token:
         raise ValueError(f"pooling without a class token is 'mean' or 'map'; got {pooling!r}")
     return VisionTower(

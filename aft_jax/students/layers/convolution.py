@@ -6,11 +6,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from aft_jax.students.layers.convolve import Pads, convolve, convolve_depthwise
+
 INIT = nn.initializers.he_normal()
 """Of every kernel: variance 2 / (k k c / groups)."""
 
 Padding = int | Literal["same"]
-"""Zeros on each side as in torch, or TensorFlow's SAME: ceil(size / stride) windows, the odd zero last."""
+"""Zeros on each side as in torch, or TensorFlow's SAME: ceil(size / stride) windows, the odd zero
+last."""
 
 
 class Convolution(nn.Module):
@@ -41,7 +44,7 @@ class Convolution(nn.Module):
         shape = (size, size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", INIT, shape).astype(self.dtype)
         pads = _pads(x, size, self.stride, self.padding)
-        y = _native(x.astype(self.dtype), kernel, self.stride, pads, self.groups)
+        y = convolve(x.astype(self.dtype), kernel, self.stride, pads, self.groups)
         return _with_bias(self, y)
 
 
@@ -91,9 +94,7 @@ class Depthwise(nn.Module):
         size, channels = self.kernel_size, x.shape[-1]
         kernel = self.param("kernel", INIT, (size, size, channels)).astype(self.dtype)
         pads = _pads(x, size, self.stride, self.padding)
-        kernel = kernel[:, :, None]
-        y = _native(x.astype(self.dtype), kernel, self.stride, pads, channels)
-        return _with_bias(self, y)
+        return _with_bias(self, convolve_depthwise(x.astype(self.dtype), kernel, self.stride, pads))
 
 
 class Patches(nn.Module):
@@ -132,23 +133,8 @@ def _with_bias(module: Any, y: jax.Array) -> jax.Array:
     return y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
 
 
-def _pads(x: jax.Array, size: int, stride: int, padding: Padding) -> tuple[tuple[int, int], ...]:
-    """Zeros before and after the rows and the columns."""
+def _pads(x: jax.Array, size: int, stride: int, padding: Padding) -> Pads:
     if padding != "same":
-        return ((padding, padding),) * 2
-    totals = [max((-(-side // stride) - 1) * stride + size - side, 0) for side in x.shape[1:3]]
-    return tuple((total // 2, total - total // 2) for total in totals)
-
-
-def _native(
-    x: jax.Array, kernel: jax.Array, stride: int, pads: tuple[tuple[int, int], ...], groups: int
-) -> jax.Array:
-    """XLA's convolution."""
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        pads,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
+        return (padding, padding), (padding, padding)
+    high, wide = (max((-(-n // stride) - 1) * stride + size - n, 0) for n in x.shape[1:3])
+    return (high // 2, high - high // 2), (wide // 2, wide - wide // 2)

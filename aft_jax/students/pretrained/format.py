@@ -1,6 +1,6 @@
 """A published way to write a model down: whose config.json, whose names, which of our students."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aft_jax.students.pretrained.names import Row
@@ -21,7 +21,7 @@ class Format(NamedTuple):
         head: names of the classifier's.
         prefix: that a model with a classifier puts in front of all other names, and one without
             may lack.
-        renamed: endings of names in old files -> what they are today.
+        renamed: endings of names in some files -> what the rows say, where they know only that.
         ignored: patterns of tensors that the student has no use for.
         antialias: how the publisher resizes positions: with a low-pass filter or without.
         config: the file that describes the model.
@@ -43,12 +43,21 @@ class Format(NamedTuple):
     config: str = "config.json"
     weights: str = "model"
 
-    def canonical(self, name: str) -> str:
-        """A tensor's name as the rows write it."""
+    def canonical(self, name: str, known: Container[str]) -> str:
+        """A tensor's name as the rows write it.
+
+        Args:
+            name: as a file has it.
+            known: what the rows name for a student.
+
+        Returns:
+            The name without prefix, and in its new form where only that is known.
+        """
         name = name.removeprefix(self.prefix)
         for old, new in self.renamed.items():
-            if name.endswith(old):
-                return name.removesuffix(old) + new
+            today = name.removesuffix(old) + new
+            if name not in known and name.endswith(old) and today in known:
+                return today
         return name
 
 
@@ -90,6 +99,10 @@ def huggingface_export(
     return exported
 
 
+TIMM_POOLINGS = {"cls": "token", "mean": "avg", "map": "map"}
+"""Our poolings of a vision transformer -> timm's."""
+
+
 def timm_export(
     description: Description, options: Mapping[str, Any], classes: Sequence[str]
 ) -> dict[str, Any]:
@@ -99,6 +112,8 @@ def timm_export(
     size = options.get("image_size")
     if size:
         arguments["img_size"] = size
+    if options.get("pooling") in TIMM_POOLINGS:
+        arguments["global_pool"] = TIMM_POOLINGS[options["pooling"]]
     if arguments:
         changed["model_args"] = arguments
     published = dict(changed.get("pretrained_cfg", {}))

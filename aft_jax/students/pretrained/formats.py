@@ -19,6 +19,12 @@ FORMATS: Mapping[str, Format] = {
 }
 """Name -> format."""
 
+MODEL_TYPES = (
+    *("vit", "dinov2", "dinov2_with_registers", "clip_vision_model", "siglip_vision_model"),
+    *("resnet", "bit", "bert", "distilbert", "clip"),
+)
+"""transformers' names of them, for suggestions."""
+
 
 def recognise(checkpoint: Checkpoint, student: str) -> tuple[Format, Description]:
     """What a checkpoint is, by its config.json.
@@ -59,8 +65,8 @@ def _unknown(checkpoint: Checkpoint) -> UsageError:
             f"timm architecture or a transformers model_type; {checkpoint.directory} has "
             f"{'none that does' if description else 'no config.json'}."
         )
-    known = [*KNOWN, *(form.name for form in FORMATS.values())]
-    near = difflib.get_close_matches(str(kind), known, n=5, cutoff=0.5)
+    architectures = {name.partition("/")[2].partition(".")[0] for name in KNOWN}
+    near = difflib.get_close_matches(str(kind), {*MODEL_TYPES, *architectures}, n=3)
     return UsageError(
         f"config.student.pretrained is a checkpoint of {', '.join(FORMATS)}; {checkpoint.id} is "
         f"{kind!r}. " + (f"Near matches: {', '.join(near)}." if near else "")

@@ -64,9 +64,10 @@ def load_public(
     flat = traverse_util.flatten_dict(variables, sep="/")
     shapes = {path: array.shape for path, array in flat.items()}
     body, head = places(form.rows, shapes), places(form.head, shapes)
-    found = {form.canonical(name): tensor for name, tensor in tensors.items()}
-    wanted = body | head if with_head else body
-    _check(found, wanted, body | head, shapes, form, source)
+    known = body | head
+    found = {form.canonical(name, known): tensor for name, tensor in tensors.items()}
+    wanted = known if with_head else body
+    _check(found, wanted, known, shapes, form, source)
     filled: dict[str, np.ndarray] = {}
     for name in wanted.keys() & found.keys():
         place = wanted[name]

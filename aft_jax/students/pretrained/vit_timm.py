@@ -4,7 +4,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from aft_jax.students.pretrained.format import Description, Format, timm_export
+from aft_jax.students.pretrained.format import (
+    TIMM_POOLINGS,
+    Description,
+    Format,
+    timm_export,
+)
 from aft_jax.students.pretrained.names import (
     ARRAY,
     CONVOLUTION,
@@ -32,6 +37,7 @@ ROWS = (
     Row("blocks.{i}.mlp.fc2", "tower/blocks/mlp/fc2", LINEAR),
     Row("blocks.{i}.ls2.gamma", "tower/blocks/scale2", ARRAY),
     Row("norm", "tower/norm", NORM),
+    Row("fc_norm", "tower/pooled_norm", NORM),
     Row("attn_pool.latent", "tower/pool/probe", array(1, 1)),
     Row("attn_pool.q", "tower/pool/qkv", LINEAR, QUERY),
     Row("attn_pool.kv", "tower/pool/qkv", LINEAR, KEY_VALUE),
@@ -103,7 +109,7 @@ def translated(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     width, gated = arguments["embed_dim"], arguments.get("mlp_layer") == "swiglu"
     inner = int(width * arguments.get("mlp_ratio", 4) + 1e-6)
-    poolings = {"token": "cls", "avg": "mean", "map": "map"}
+    poolings = {theirs: ours for ours, theirs in TIMM_POOLINGS.items()}
     size = arguments["img_size"]
     return {
         "image_size": size if isinstance(size, int) else size[0],
@@ -132,6 +138,6 @@ TIMM_VIT = Format(
     rows=ROWS,
     head=(Row("head", "head", LINEAR),),
     exported=timm_export,
-    renamed={"fc_norm.weight": "norm.weight", "fc_norm.bias": "norm.bias"},
+    renamed={"norm.weight": "fc_norm.weight", "norm.bias": "fc_norm.bias"},  # for other poolings
     antialias=True,
 )

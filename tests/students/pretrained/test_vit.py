@@ -1,0 +1,304 @@
+"""Vision transformers equal their originals, and go back under their names."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import timm
+import timm.layers
+import torch
+import transformers
+from safetensors.numpy import load_file, save_file
+from timm.models.vision_transformer import VisionTransformer as TimmTransformer
+
+from aft_jax.students.pretrained.formats import FORMATS
+from aft_jax.students.pretrained.public import load_public, public_tensors
+from aft_jax.students.pretrained.vit_timm import TIMM_VIT
+from aft_jax.students.vit import vit
+from tests.students.pretrained.parity import (
+    Stored,
+    outputs_of,
+    perturbed,
+    relative_error,
+    sgd_losses,
+    tensors_of,
+    variables_of,
+)
+
+CLASSES = 5
+SIZE = 32
+SMALL = {"img_size": SIZE, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+NORM = {"norm_layer": torch.nn.LayerNorm}
+GATED = {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": torch.nn.SiLU, "mlp_ratio": 16 / 3}
+REGISTERS = {"init_values": 0.1, "reg_tokens": 4, "no_embed_class": True}
+QUICK = {"pre_norm": True, "act_layer": timm.layers.QuickGELU} | NORM
+TIMM = {
+    "vit_small_patch8_224": {},
+    "vit_small_patch8_dinov2": {"init_values": 0.1},
+    "vit_small_patch8_reg4_dinov2": REGISTERS,
+    "vit_giant_patch8_dinov2": {"init_values": 0.1} | GATED,
+    "vit_base_patch8_clip_224": {"pre_norm": True} | NORM,
+    "vit_base_patch8_clip_quickgelu_224": QUICK,
+    "vit_base_patch8_siglip_224": {"class_token": False, "global_pool": "map"},
+    "vit_base_patch8_224": {"global_pool": "avg"},
+}
+"""Architecture -> what its name says, in timm's arguments."""
+
+HIDDEN = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+PIXELS = {"image_size": SIZE, "patch_size": 8, "num_labels": CLASSES}
+WIDE = {"intermediate_size": 48}
+TRANSFORMERS = {
+    "vit": lambda: transformers.ViTForImageClassification(
+        transformers.ViTConfig(**HIDDEN, **PIXELS, **WIDE)
+    ),
+    "dinov2": lambda: transformers.Dinov2ForImageClassification(
+        transformers.Dinov2Config(**HIDDEN, **PIXELS)
+    ),
+    "dinov2 gated": lambda: transformers.Dinov2ForImageClassification(
+        transformers.Dinov2Config(**HIDDEN, **PIXELS, use_swiglu_ffn=True)
+    ),
+    "dinov2 with registers": lambda: transformers.Dinov2WithRegistersForImageClassification(
+        transformers.Dinov2WithRegistersConfig(**HIDDEN, **PIXELS, num_register_tokens=3)
+    ),
+    "clip": lambda: transformers.CLIPVisionModel(
+        transformers.CLIPVisionConfig(**HIDDEN, **PIXELS, **WIDE)
+    ),
+    "siglip": lambda: transformers.SiglipVisionModel(
+        transformers.SiglipVisionConfig(**HIDDEN, **PIXELS, **WIDE)
+    ),
+}
+WITHOUT_CLASSIFIER = ("clip", "siglip")
+SIZES = pytest.mark.parametrize("size", [SIZE, 48])
+
+
+def timm_model(name):
+    arguments = SMALL | TIMM[name] | {"num_classes": CLASSES, "dynamic_img_size": True}
+    return perturbed(TimmTransformer(**arguments))
+
+
+def timm_options(name, size=SIZE):
+    pooling = {key: value for key, value in TIMM[name].items() if key == "global_pool"}
+    description = {"architecture": name, "model_args": SMALL | pooling}
+    return TIMM_VIT.options(description) | {"image_size": size}
+
+
+def pixels(size):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(3, size, size, 3)).astype(np.float32)
+
+
+def for_torch(images):
+    return torch.tensor(images.transpose(0, 3, 1, 2))
+
+
+def compared(student, form, model, images, features, logits, with_head=True):
+    """Checks features and logits, and returns the variables."""
+    variables = load_public(
+        tensors_of(model), form, variables_of(student, images[:1]), "original", with_head
+    )
+    ours = outputs_of(student, variables, images)
+    with torch.no_grad():
+        assert relative_error(ours.features, features(for_torch(images))) < 1e-5
+        if with_head:
+            assert relative_error(ours.logits, logits(for_torch(images))) < 1e-5
+    return variables
+
+
+@SIZES
+@pytest.mark.parametrize("name", list(TIMM))
+def test_timm_models(name, size):
+    model, student = timm_model(name), vit(CLASSES, **timm_options(name, size))
+
+    def features(images):
+        return model.forward_head(model.forward_features(images), pre_logits=True)
+
+    variables = compared(student, TIMM_VIT, model, pixels(size), features, model)
+    if size == SIZE:
+        assert_round_trip(variables, TIMM_VIT, model)
+
+
+def assert_round_trip(variables, form, model, ignored=()):
+    written, original = public_tensors(variables, form), tensors_of(model)
+    assert set(original) - set(written) == set(ignored)
+    for name in set(original) - set(ignored):
+        np.testing.assert_array_equal(written[name], original[name].read())
+
+
+def test_timm_loads_what_is_written():
+    name = "vit_small_patch8_reg4_dinov2"
+    student = vit(CLASSES, **timm_options(name))
+    variables = variables_of(student, pixels(SIZE)[:1])
+    state = {key: torch.tensor(x) for key, x in public_tensors(variables, TIMM_VIT).items()}
+    model = timm_model(name)
+    model.load_state_dict(state, strict=True)
+    with torch.no_grad():
+        theirs = model(for_torch(pixels(SIZE)))
+    assert relative_error(outputs_of(student, variables, pixels(SIZE)).logits, theirs) < 1e-5
+
+
+def written(kind, tmp_path):
+    """A transformers model, its config.json, and the names in its file."""
+    model = perturbed(TRANSFORMERS[kind]())
+    model.save_pretrained(tmp_path)
+    description = json.loads((tmp_path / "config.json").read_text())
+    return model, description, load_file(tmp_path / "model.safetensors")
+
+
+def hidden(model, images):
+    """What transformers' classifier reads."""
+    if isinstance(model, transformers.ViTForImageClassification):
+        return model.vit(images, interpolate_pos_encoding=True).last_hidden_state[:, 0]
+    if isinstance(model, transformers.CLIPVisionModel | transformers.SiglipVisionModel):
+        return model(images, interpolate_pos_encoding=True).pooler_output
+    tokens = model.base_model(images).last_hidden_state
+    prefix = 1 + getattr(model.config, "num_register_tokens", 0)
+    return torch.cat([tokens[:, 0], tokens[:, prefix:].mean(1)], dim=1)
+
+
+def classified(model, images):
+    interpolate = isinstance(model, transformers.ViTForImageClassification)
+    options = {"interpolate_pos_encoding": True} if interpolate else {}
+    return model(images, **options).logits
+
+
+@SIZES
+@pytest.mark.parametrize("kind", list(TRANSFORMERS))
+def test_transformers_models(kind, size, tmp_path):
+    model, description, tensors = written(kind, tmp_path)
+    (form,) = [form for form in FORMATS.values() if form.recognises(description)]
+    student = vit(CLASSES, **form.options(description) | {"image_size": size})
+    variables = load_public(
+        {name: Stored(values) for name, values in tensors.items()},
+        form,
+        variables_of(student, pixels(size)[:1]),
+        "original",
+        with_head=kind not in WITHOUT_CLASSIFIER,
+    )
+    ours = outputs_of(student, variables, pixels(size))
+    with torch.no_grad():
+        assert relative_error(ours.features, hidden(model, for_torch(pixels(size)))) < 1e-5
+        if kind not in WITHOUT_CLASSIFIER:
+            assert relative_error(ours.logits, classified(model, for_torch(pixels(size)))) < 1e-5
+
+
+@pytest.mark.parametrize("kind", list(TRANSFORMERS))
+def test_transformers_loads_what_is_written(kind, tmp_path):
+    """Under its own names, bit for bit, through transformers' own reader."""
+    model, description, tensors = written(kind, tmp_path)
+    (form,) = [form for form in FORMATS.values() if form.recognises(description)]
+    options = form.options(description)
+    student = vit(CLASSES, **options)
+    variables = load_public(
+        {name: Stored(values) for name, values in tensors.items()},
+        form,
+        variables_of(student, pixels(SIZE)[:1]),
+        "original",
+        with_head=kind not in WITHOUT_CLASSIFIER,
+    )
+    changed = jax.tree.map(lambda x: np.asarray(x) * np.float32(1.5), variables)
+    target = tmp_path / "export"
+    target.mkdir()
+    save_file(public_tensors(changed, form), target / "model.safetensors", {"format": "pt"})
+    classes = [f"class {number}" for number in range(CLASSES)]
+    exported = form.exported(description, options, classes)
+    (target / "config.json").write_text(json.dumps(exported))
+    again, report = type(model).from_pretrained(target, output_loading_info=True)
+    assert set(report["missing_keys"]) <= {
+        name for name in report["missing_keys"] if name.endswith("mask_token")
+    }
+    assert not report["mismatched_keys"]
+    ours = outputs_of(student, changed, pixels(SIZE))
+    with torch.no_grad():
+        theirs = hidden(again.eval(), for_torch(pixels(SIZE)))
+        assert relative_error(ours.features, theirs) < 1e-5
+        if kind not in WITHOUT_CLASSIFIER:
+            assert again.config.id2label[4] == "class 4"
+            assert relative_error(ours.logits, classified(again, for_torch(pixels(SIZE)))) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch8_reg4_dinov2", "vit_base_patch8_siglip_224"])
+def test_a_step_of_gradient_descent_is_the_originals(name):
+    model, student = timm_model(name), vit(CLASSES, **timm_options(name))
+    images, labels = pixels(SIZE), np.array([0, 3, 4])
+    variables = load_public(
+        tensors_of(model), TIMM_VIT, variables_of(student, images[:1]), "original", with_head=True
+    )
+    steps = sgd_losses(
+        student, variables, images, model, lambda: model(for_torch(images)), labels, rate=0.03
+    )
+    assert steps.theirs[1] < steps.theirs[0]
+    np.testing.assert_allclose(steps.ours, steps.theirs, rtol=1e-4)
+
+
+PUBLISHED = [
+    *("vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224"),
+    *("vit_large_patch16_384", "vit_huge_patch14_224", "vit_base_patch32_224"),
+    *("vit_small_patch14_dinov2", "vit_giant_patch14_dinov2", "vit_small_patch14_reg4_dinov2"),
+    *("vit_giant_patch14_reg4_dinov2", "vit_base_patch16_clip_224", "vit_huge_patch14_clip_224"),
+    *("vit_giant_patch14_clip_224", "vit_base_patch32_clip_quickgelu_224"),
+    *("vit_base_patch16_siglip_224", "vit_so400m_patch14_siglip_384"),
+]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_architectures_have_the_originals_tensors(name):
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=7)
+    size = model.pretrained_cfg["input_size"]
+    description = {"architecture": name, "pretrained_cfg": {"input_size": size}}
+    assert TIMM_VIT.recognises(description)
+    student = vit(7, **TIMM_VIT.options(description))
+    images = jax.ShapeDtypeStruct((1, size[1], size[2], 3), np.float32)
+    shapes = jax.eval_shape(
+        lambda images: student.init(jax.random.key(0), images, train=False), images
+    )
+    zeros = jax.tree.map(lambda x: np.broadcast_to(np.float32(0), x.shape), shapes)
+    tensors = public_tensors(zeros, TIMM_VIT) if name.startswith("vit_tiny") else None
+    count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes))
+    assert count == sum(parameter.numel() for parameter in model.parameters())
+    if tensors is not None:
+        assert {key: x.shape for key, x in tensors.items()} == {
+            key: tuple(x.shape) for key, x in model.state_dict().items()
+        }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 30, "heads": 4}, "width is a multiple of heads; got 30 for 4 heads"),
+        ({"depth": 0}, "depth is a positive integer; got 0"),
+        ({"pooling": "max"}, "pooling is one of 'cls', 'mean', 'cls_mean', 'map'; got 'max'"),
+        ({"class_token": False}, "pooling without a class token is 'mean' or 'map'; got 'cls'"),
+        ({"activation": "elu"}, "activation is one of 'gelu', .*; got 'elu'"),
+        ({"registers": -1}, "registers is an integer, at least 0; got -1"),
+        ({"remat": 1}, "remat is True or False; got 1"),
+        ({"image_size": 4}, "image_size is at least patch_size; got 4 and 8"),
+    ],
+)
+def test_options_that_do_not_fit(change, message):
+    options = timm_options("vit_small_patch8_224") | change
+    with pytest.raises(ValueError, match=message):
+        vit(CLASSES, **options)
+
+
+def test_images_of_another_size_are_refused():
+    student = vit(CLASSES, **timm_options("vit_small_patch8_224"))
+    with pytest.raises(ValueError, match=r"image_size, 32 pixels a side; got 48 x 48\. Set config"):
+        variables_of(student, pixels(48))
+
+
+def test_a_deep_stack_is_a_loop_with_the_same_numbers():
+    """Compile time stays flat from the thirteenth block on."""
+    options = timm_options("vit_small_patch8_224") | {"depth": 14}
+    student, images = vit(CLASSES, **options), pixels(SIZE)
+    variables = variables_of(student, images[:1])
+    lowered = jax.jit(lambda v, x: student.apply(v, x, train=False)).lower(variables, images)
+    assert lowered.as_text().count("stablehlo.while") == 1
+    arguments = SMALL | {"depth": 14, "num_classes": CLASSES}
+    model = TimmTransformer(**arguments)
+    state = {key: torch.tensor(x) for key, x in public_tensors(variables, TIMM_VIT).items()}
+    model.load_state_dict(state)
+    with torch.no_grad():
+        theirs = model.eval()(for_torch(images))
+    assert relative_error(outputs_of(student, variables, images).logits, theirs) < 1e-5
