@@ -43,6 +43,7 @@ __all__ = [
     "PyTree",
     "Regularizer",
     "Student",
+    "StudentFeatures",
     "StudentOutput",
 ]
 
@@ -57,16 +58,24 @@ HostMetrics = Mapping[str, tuple[SupportsFloat, SupportsFloat]]
 """Metrics once they have left the device: each sum and count is anything with a float value."""
 
 
+StudentFeatures = Float[Array, "r d"] | Mapping[str, Float[Array, "r _"]]
+"""One array [b, d]; or name -> [b, d_name], the factors of one tensor product in order of name.
+
+The product's width is d = prod d_name. A mapping with one entry is that entry.
+"""
+
+
 class StudentOutput(NamedTuple):
     """What a student returns for a batch.
 
     Attributes:
         logits: [b, k] class scores before the softmax.
-        features: [b, d] pooled features, the ones that the regularizer reads.
+        features: [b, d] pooled features, the ones that the regularizer reads; or their factors
+            name -> [b, d_name], where they are a tensor product too wide to build.
     """
 
     logits: jax.Array
-    features: jax.Array
+    features: PyTree  # StudentFeatures; most callers know which of the two they have
 
 
 class Student(NamedTuple):
@@ -87,7 +96,7 @@ class FeatureSpec(NamedTuple):
     """The widths a regularizer needs to make its parameters.
 
     Attributes:
-        student_dim: d, the student's feature width.
+        student_dim: d, the student's feature width; of factors, the product of their widths.
         teacher_dims: teacher name -> t, that teacher's feature width.
     """
 
@@ -101,9 +110,9 @@ class Regularizer(NamedTuple):
     Attributes:
         init: (key, FeatureSpec) -> params, a (possibly empty) tree of arrays trained with the
             student.
-        apply: (params, student_features [b, d], teacher_features name -> [b, t], *, mask=None) ->
-            (scalar, Metrics). The scalar is what beta multiplies. `mask` [b] leaves padded rows
-            out.
+        apply: (params, student_features [b, d] or name -> [b, d_name], teacher_features
+            name -> [b, t], *, mask=None) -> (scalar, Metrics). The scalar is what beta multiplies.
+            `mask` [b] leaves padded rows out.
         reads_teachers: whether `apply` looks at the teachers' features; if not, a run needs no
             stores.
     """

@@ -137,7 +137,7 @@ def crossover_rows(width: int, longest: int, repeats: int) -> list[Row]:
     """Moments against kernels, at batches from a quarter to eight times the widths' sum."""
 
     def by_kernel(student, teacher):
-        return squares_by_kernel(student, [teacher], jnp.ones_like(student[:, 0]))
+        return squares_by_kernel([student], [teacher], jnp.ones_like(student[:, 0]))
 
     def by_moment(student, teacher):
         return squares_by_moment(student, teacher, jnp.ones_like(student[:, 0]))

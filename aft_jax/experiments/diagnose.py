@@ -12,12 +12,12 @@ from aft_jax.data.images import stored_view
 from aft_jax.experiments.diagnostics import FILE_NAME
 from aft_jax.features import TeacherFeatures
 from aft_jax.losses import gates
-from aft_jax.losses.kernels import cosine_kernel
+from aft_jax.losses.factors import cosine_kernel_of, named_factors
 from aft_jax.losses.scales import scaled
 from aft_jax.students import load_student
 from aft_jax.training.experiment import Experiment
 from aft_jax.training.workdir import load_regularizer
-from aft_jax.types import PyTree
+from aft_jax.types import PyTree, StudentFeatures
 
 ROWS = 200
 """Examples in a kernel picture."""
@@ -80,11 +80,14 @@ def _optional(scale: np.ndarray | None) -> jax.Array | None:
     return None if scale is None else jnp.asarray(scale)
 
 
-def _student_features(experiment: Experiment, directory: pathlib.Path, inputs: PyTree) -> jax.Array:
+def _student_features(
+    experiment: Experiment, directory: pathlib.Path, inputs: PyTree
+) -> StudentFeatures:
     variables = load_student(directory).variables
     output, _ = experiment.student.apply(variables, inputs, False, {})
     return output.features
 
 
-def _kernel(features: jax.Array) -> np.ndarray:
-    return np.asarray(cosine_kernel(features, jnp.ones_like(features[:, 0])).values)
+def _kernel(features: StudentFeatures) -> np.ndarray:
+    factors = list(named_factors(features).values())
+    return np.asarray(cosine_kernel_of(factors, jnp.ones_like(factors[0][:, 0])).values)

@@ -1,6 +1,6 @@
 """The AFT loss: how far the student's kernel is from the scaled teachers' kernel."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 
 from aft_jax.losses import kernels
 from aft_jax.losses.axis import AxisName, batch_rows, batch_sum
+from aft_jax.losses.factors import cosine_kernel_of
 from aft_jax.losses.scales import scaled
 from aft_jax.losses.validation import checked_inputs
 from aft_jax.types import Array, Float
@@ -22,7 +23,8 @@ EPSILON = 1e-8
 
 def aft_loss(
     scales: Any,
-    student_features: Float[Array | np.ndarray, "r d"],
+    student_features: Float[Array | np.ndarray, "r d"]
+    | Mapping[str, Float[Array | np.ndarray, "r _"]],
     teacher_features: Any,
     *,
     kernel: str = "linear",
@@ -44,7 +46,9 @@ def aft_loss(
     Args:
         scales: what `init_scales` returned for the teachers' widths (gates); or matrices from
             `init_dense_scales` (a linear map instead); or None (no scales).
-        student_features: F [b, d], any float dtype.
+        student_features: F [b, d], any float dtype; or name -> [b, d_name], the factors of one
+            tensor product F = F_1 x F_2 x ... (outer(image, text) of an image-text student): K
+            comes from the factors' kernels, and F is never built.
         teacher_features: T [b, t]; or teacher name -> [b, t_name], then `scales` has the same
             names.
         kernel: "linear", or "rbf" for exp(-|x - y|^2) on the normalised rows.
@@ -71,19 +75,19 @@ def aft_loss(
         Models", ICML 2024, arXiv 2406.07337.
     """
     inputs = checked_inputs(scales, student_features, teacher_features, mask, kernel, combine)
-    factors = [scaled(s, t) for s, t in zip(inputs.scales, inputs.teachers, strict=True)]
-    if combine == "concat" and len(factors) > 1:
-        factors = [jnp.concatenate(factors, axis=1)]
-    if kernel == "linear" and _long_batch(inputs.student, factors, axis_name):
-        squares = squares_by_moment(inputs.student, factors[0], inputs.mask, axis_name)
+    teacher = [scaled(s, t) for s, t in zip(inputs.scales, inputs.teachers, strict=True)]
+    if combine == "concat" and len(teacher) > 1:
+        teacher = [jnp.concatenate(teacher, axis=1)]
+    if kernel == "linear" and _long_batch(inputs.student, teacher, axis_name):
+        squares = squares_by_moment(inputs.student[0], teacher[0], inputs.mask, axis_name)
     else:
-        squares = squares_by_kernel(inputs.student, factors, inputs.mask, axis_name, kernel)
+        squares = squares_by_kernel(inputs.student, teacher, inputs.mask, axis_name, kernel)
     return jnp.sqrt(squares / kernels.pair_count(inputs.mask, axis_name) + EPSILON)
 
 
 def squares_by_kernel(
-    student: Float[Array, "r d"],
-    factors: Sequence[Float[Array, "r _"]],
+    student: Sequence[Float[Array, "r _"]],
+    teacher: Sequence[Float[Array, "r _"]],
     mask: Float[Array, " r"],
     axis_name: AxisName = None,
     kernel: str = "linear",
@@ -91,8 +95,9 @@ def squares_by_kernel(
     """sum_ij (K - K_t)_ij^2 from the two kernels: 2 b^2 (d + t) FLOP forward and as many backward.
 
     Args:
-        student: [r, d] features in the compute dtype.
-        factors: the scaled teacher features [r, t]; several are combined by their tensor product.
+        student: [r, d] features in the compute dtype; several are factors of a tensor product,
+            and d in the cost is the sum of their widths.
+        teacher: [r, t] scaled features, likewise.
         mask: [r] 1 for rows that count.
         axis_name: the mapped axis, or None.
         kernel: "linear" or "rbf".
@@ -100,15 +105,8 @@ def squares_by_kernel(
     Returns:
         The sum over all pairs of the global batch.
     """
-    student_kernel = kernels.cosine_kernel(student, mask, axis_name)
-    if len(factors) == 1:
-        teacher_kernel = kernels.cosine_kernel(factors[0], mask, axis_name)
-    else:
-        teacher_kernel = kernels.product_cosine_kernel(factors, mask, axis_name)
-    if kernel == "rbf":
-        student_kernel = kernels.rbf_kernel(student_kernel, mask, axis_name)
-        teacher_kernel = kernels.rbf_kernel(teacher_kernel, mask, axis_name)
-    difference = student_kernel.values - teacher_kernel.values
+    own, theirs = (_kernel_of(side, mask, axis_name, kernel) for side in (student, teacher))
+    difference = own.values - theirs.values
     return batch_sum(jnp.sum(jnp.square(difference)), axis_name)
 
 
@@ -151,7 +149,18 @@ def squares_by_moment(
     return squares + jax.lax.stop_gradient(jnp.maximum(-squares, 0))
 
 
-def _long_batch(student: jax.Array, factors: Sequence[jax.Array], axis_name: AxisName) -> bool:
-    """Whether the moment form is the faster: the global batch is long against the widths' sum."""
-    width = student.shape[1] + sum(factor.shape[1] for factor in factors)
-    return len(factors) == 1 and batch_rows(student, axis_name) > MOMENT_CROSSOVER * width
+def _kernel_of(
+    factors: Sequence[jax.Array], mask: jax.Array, axis_name: AxisName, kernel: str
+) -> kernels.Kernel:
+    cosine = cosine_kernel_of(factors, mask, axis_name)
+    return kernels.rbf_kernel(cosine, mask, axis_name) if kernel == "rbf" else cosine
+
+
+def _long_batch(
+    student: Sequence[jax.Array], teacher: Sequence[jax.Array], axis_name: AxisName
+) -> bool:
+    """Whether the moment form is the faster: no factors, and more rows than the widths' sum."""
+    if len(student) > 1 or len(teacher) > 1:
+        return False
+    width = student[0].shape[1] + teacher[0].shape[1]
+    return batch_rows(student[0], axis_name) > MOMENT_CROSSOVER * width

@@ -14,9 +14,18 @@ import jax.numpy as jnp
 
 from aft_jax.losses.aft import aft_loss
 from aft_jax.losses.baselines import no_kernel_loss
+from aft_jax.losses.factors import tensor_product
 from aft_jax.losses.scales import init_dense_scales, init_scales
 from aft_jax.losses.validation import COMBINATIONS, KERNELS, check_choice
-from aft_jax.types import Array, FeatureSpec, Metrics, PyTree, Regularizer
+from aft_jax.types import (
+    Array,
+    FeatureSpec,
+    Metric,
+    Metrics,
+    PyTree,
+    Regularizer,
+    StudentFeatures,
+)
 
 
 def stl() -> Regularizer:
@@ -71,6 +80,8 @@ def aft(kernel: str = "linear", combine: str = "concat", scales: str = "diagonal
 def no_kernel() -> Regularizer:
     """The ablation that matches features through a linear map instead of kernels.
 
+    It compares single features: a student's factors are multiplied out to [b, d].
+
     Returns:
         The regularizer; its params are {"weight": [t, d], "bias": [d]} with t the widths' sum.
     """
@@ -83,12 +94,14 @@ def no_kernel() -> Regularizer:
     def apply(params, student_features, teacher_features, *, mask=None) -> tuple[Array, Metrics]:
         dtype = params["weight"].dtype
         teachers = [teacher_features[name].astype(dtype) for name in sorted(teacher_features)]
+        student = jax.tree.map(lambda array: array.astype(dtype), student_features)
+        kept = None if mask is None else mask.astype(dtype)
         loss = no_kernel_loss(
             params["weight"],
             params["bias"],
-            student_features.astype(dtype),
+            tensor_product(student, kept),
             jnp.concatenate(teachers, axis=1),
-            mask=None if mask is None else mask.astype(dtype),
+            mask=kept,
         )
         return loss, {"regularizer": _batch_mean(loss, student_features, mask)}
 
@@ -123,8 +136,8 @@ def make_regularizer(name: str, **options: Any) -> Regularizer:
     return REGULARIZERS[name](**options)
 
 
-def _batch_mean(loss: Array, features: Array, mask: Array | None) -> tuple[Array, Array]:
+def _batch_mean(loss: Array, features: StudentFeatures, mask: Array | None) -> Metric:
     """A per-batch number as a (sum, count) state, weighted by the rows it stands for."""
-    kept = jnp.ones_like(features[:, 0]) if mask is None else mask
+    kept = jnp.ones_like(jax.tree.leaves(features)[0][:, 0]) if mask is None else mask
     rows = jnp.sum(kept.astype(loss.dtype))
     return loss * rows, rows

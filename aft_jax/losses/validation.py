@@ -6,21 +6,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from aft_jax.losses.factors import named_factors
+
 KERNELS = ("linear", "rbf")
 COMBINATIONS = ("concat", "product")
 
 
 class LossInputs(NamedTuple):
-    """The arguments of a loss, checked, in one dtype, teachers as parallel lists in order of name.
+    """The arguments of a loss, checked, in one dtype, as lists in order of name.
 
     Attributes:
-        student: [r, d].
+        student: one [r, d] array a factor.
         teachers: one [r, t] array a teacher.
         scales: one [t] vector, [t, s] matrix or None a teacher.
         mask: [r], ones where the caller gave none.
     """
 
-    student: jax.Array
+    student: list[jax.Array]
     teachers: list[jax.Array]
     scales: list[jax.Array | None]
     mask: jax.Array
@@ -33,7 +35,7 @@ def checked_inputs(
 
     Args:
         scales: array, teacher name -> array, or None.
-        student: [b, d] features.
+        student: [b, d] features, or name -> [b, d_name], the factors of their tensor product.
         teachers: [b, t] features, or teacher name -> [b, t].
         mask: [b] or None.
         kernel: a name in `KERNELS`.
@@ -49,30 +51,26 @@ def checked_inputs(
     check_choice("kernel", kernel, KERNELS)
     check_choice("combine", combine, COMBINATIONS)
     named_teachers, named_scales = _paired(scales, teachers)
-    arrays = {"student_features": student, **_labelled("teacher_features", named_teachers)}
-    arrays = {name: _feature_array(name, value) for name, value in arrays.items()}
-    rows = {name: array.shape[0] for name, array in arrays.items()}
-    if len(set(rows.values())) > 1:
-        raise ValueError(
-            "student and teacher features hold the same examples, row by row; "
-            f"got batch sizes {rows}. Join the features on example id before the loss."
-        )
-    student_array, *teacher_arrays = arrays.values()
+    named_student = named_factors(student)
+    features = _feature_arrays(
+        _labelled("student_features", named_student) | _labelled("teacher_features", named_teachers)
+    )
+    factors = len(named_student)
     scale_arrays = [
         _scale_array(name, named_scales[name], teacher.shape[1])
-        for name, teacher in zip(named_teachers, teacher_arrays, strict=True)
+        for name, teacher in zip(named_teachers, features[factors:], strict=True)
     ]
-    dtype = _compute_dtype([student_array, *teacher_arrays, *scale_arrays])
-    features = [array.astype(dtype) for array in (student_array, *teacher_arrays)]
+    dtype = _compute_dtype([*features, *scale_arrays])
+    features = [array.astype(dtype) for array in features]
     if mask is None:
-        kept = jnp.ones_like(student_array[:, 0], dtype)
+        kept = jnp.ones_like(features[0][:, 0])
     else:
         # Padding may hold NaN. Zeroed before anything is computed, it reaches no gradient.
-        kept = _mask_array(mask, student_array).astype(dtype)
+        kept = _mask_array(mask, features[0]).astype(dtype)
         features = [jnp.where(kept[:, None] > 0, array, 0) for array in features]
     return LossInputs(
-        student=features[0],
-        teachers=features[1:],
+        student=features[:factors],
+        teachers=features[factors:],
         scales=[None if scale is None else scale.astype(dtype) for scale in scale_arrays],
         mask=kept,
     )
@@ -121,9 +119,23 @@ def _labelled(argument: str, named: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{argument}[{name!r}]" if name else argument: value for name, value in named.items()}
 
 
+def _feature_arrays(labelled: Mapping[str, Any]) -> list[jax.Array]:
+    arrays = {name: _feature_array(name, value) for name, value in labelled.items()}
+    rows = {name: array.shape[0] for name, array in arrays.items()}
+    if len(set(rows.values())) > 1:
+        raise ValueError(
+            "student and teacher features hold the same examples, row by row; "
+            f"got batch sizes {rows}. Join the features on example id before the loss."
+        )
+    return list(arrays.values())
+
+
 def _feature_array(name: str, value: Any) -> jax.Array:
     if isinstance(value, Mapping):
-        raise TypeError(f"features of one teacher are one array; {name} is a mapping. Flatten it.")
+        raise TypeError(
+            "features of one teacher, and one factor of a student's, are one array; "
+            f"{name} is a mapping. Flatten it."
+        )
     array = jnp.asarray(value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -29,7 +30,8 @@ def flax_teacher(config: TeacherConfig) -> Teacher:
 
     Args:
         config: `source` is the run directory, `pooling` one of `POOLINGS`: "pooled" are the
-            features the student itself pools.
+            features the student itself pools. A student whose features are the factors of a
+            tensor product gives those factors, under their names ("image", "text").
 
     Returns:
         The teacher; its features are float32.
@@ -54,7 +56,9 @@ def flax_teacher(config: TeacherConfig) -> Teacher:
         rows = len(jax.tree.leaves(prepared)[0])
         whole = jax.tree.map(lambda array: _filled(array, len(devices)), prepared)
         shared = jax.device_put(whole, NamedSharding(mesh, P("data")))
-        return {"pooled": np.asarray(pooled(variables, shared))[:rows]}
+        found = pooled(variables, shared)
+        named = found if isinstance(found, Mapping) else {"pooled": found}
+        return {name: np.asarray(array)[:rows] for name, array in named.items()}
 
     return Teacher(
         identity=identity,

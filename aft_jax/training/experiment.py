@@ -5,26 +5,26 @@ One experiment trains many times: its steps compile once, with beta and the root
 
 import dataclasses
 import logging
-import pathlib
+import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from aft_jax.config import Config
+from aft_jax.config import Config, InputsConfig
 from aft_jax.data import load_splits, report_overlap, require_whole_batch, vocabulary_size
 from aft_jax.errors import ConfigError
 from aft_jax.features import TeacherFeatures
+from aft_jax.losses.factors import named_factors
 from aft_jax.losses.regularizer import make_regularizer
 from aft_jax.students import (
-    SavedStudent,
-    load_student,
+    Start,
+    find_start,
     make_student,
     normalised,
-    with_pretrained_body,
 )
 from aft_jax.training.batches import (
     StudentData,
@@ -57,7 +57,8 @@ class Experiment:
         tune: the examples that may choose anything.
         features: the teachers' features of `train`; None where the method reads none.
         student: the network.
-        pretrained: where its weights start from, or None.
+        start: where its weights come from, and its whole options.
+        weights: the student's variables before the first step; a shape without values is random.
         regularizer: the method.
         mesh: the devices.
         new_state: root key -> state at step 0 with random weights.
@@ -70,7 +71,8 @@ class Experiment:
     tune: StudentData
     features: TeacherFeatures | None
     student: Student
-    pretrained: SavedStudent | None
+    start: Start
+    weights: PyTree
     regularizer: Regularizer
     mesh: Mesh
     new_state: Callable[[jax.Array], TrainState]
@@ -132,9 +134,11 @@ def build(
     regularizer = _regularizer(config)
     if regularizer.reads_teachers:
         require_teachers(config)
+    start = find_start(config.student, config.inputs)
+    _check_vocabulary(config, start)
     data = data or load_data(config)
     train = data.train.dataset
-    student = student_of(config, train.classes)
+    student = student_of(config.student.name, start.options, config.inputs, train.classes)
     mesh = data_mesh(config.devices, config.batch_size)
     if not regularizer.reads_teachers:
         features = None
@@ -148,14 +152,14 @@ def build(
     def fresh_state(key: jax.Array) -> TrainState:
         return new_state(key, student, regularizer, optimizer, spec, example)
 
-    init_from = config.student.init_from
     return Experiment(
         config=config,
         train=data.train,
         tune=data.tune,
         features=features,
         student=student,
-        pretrained=load_student(pathlib.Path(init_from)) if init_from else None,
+        start=start,
+        weights=start.fill(jax.eval_shape(student.init, jax.random.key(0), example)),
         regularizer=regularizer,
         mesh=mesh,
         new_state=jax.jit(fresh_state, out_shardings=replicated(mesh)),
@@ -164,40 +168,42 @@ def build(
     )
 
 
-def student_of(config: Config, classes: tuple[str, ...]) -> Student:
-    """The config's student for these classes; it reads what `read_by_student` loads."""
-    _check_vocabulary(config)
-    student = make_student(config.student.name, len(classes), config.student.options)
-    return normalised(student, config.inputs)
+def student_of(
+    name: str, options: Mapping[str, Any], inputs: InputsConfig, classes: tuple[str, ...]
+) -> Student:
+    """A student for these classes; it reads what `read_by_student` loads."""
+    return normalised(make_student(name, len(classes), options), inputs)
 
 
 def initial_state(experiment: Experiment, seed: int) -> TrainState:
     """The state at step 0: random by `seed`, but for a pre-trained body where there is one."""
     sharding = replicated(experiment.mesh)
     state = experiment.new_state(jax.device_put(jax.random.key(seed), sharding))
-    if experiment.pretrained is None:
-        return state
-    student = experiment.config.student
-    variables = with_pretrained_body(
-        jax.device_get(state.variables),
-        experiment.pretrained,
-        student.name,
-        student.options,
-        experiment.config.inputs,
-    )
-    return state._replace(variables=jax.device_put(variables, sharding))
+
+    def known(random: jax.Array, found: Any) -> jax.Array:
+        if isinstance(found, jax.ShapeDtypeStruct):
+            return random
+        return jax.device_put(found, sharding)
+
+    return state._replace(variables=jax.tree.map(known, state.variables, experiment.weights))
 
 
-def _check_vocabulary(config: Config) -> None:
-    """An id beyond the embedding table would read NaN."""
-    rows = config.student.options.get("vocab_size")
+def _check_vocabulary(config: Config, start: Start) -> None:
+    """An id beyond the embedding table would read NaN; one of another vocabulary, another word."""
+    options, tokenizer = start.options, config.inputs.tokenizer
+    rows = options.get("text", options).get("vocab_size")
     if "text" not in config.inputs.kind or rows is None:
         return
     ids = vocabulary_size(config.inputs)
     if rows < ids:
         raise ConfigError(
             "config.student.options.vocab_size is at least that of config.inputs.tokenizer; got "
-            f"{rows} for the {ids} ids of {config.inputs.tokenizer!r}."
+            f"{rows} for the {ids} ids of {tokenizer!r}."
+        )
+    if start.tokenizer not in ("", tokenizer) and rows != ids:
+        raise ConfigError(
+            f"config.inputs.tokenizer is that of the weights; {start.tokenizer!r} knows {rows} "
+            f"words, {tokenizer!r} {ids}. Set config.inputs.tokenizer to {start.tokenizer!r}."
         )
 
 
@@ -215,5 +221,6 @@ def _feature_spec(
         variables = student.init(jax.random.key(0), inputs)
         return student.apply(variables, inputs, False, {})[0].features
 
-    student_dim = jax.eval_shape(widths, example).shape[-1]
+    factors = named_factors(jax.eval_shape(widths, example))
+    student_dim = math.prod(factor.shape[-1] for factor in factors.values())
     return FeatureSpec(student_dim, teacher_dims)

@@ -70,6 +70,20 @@ def test_equals_published_values_in_float32(row):
     assert_close(grad_student, GOLDEN[f"{row}/grad_student"], 1e-5)
 
 
+def test_the_published_tensor_product_may_be_the_student(x64):
+    """R does not tell its two sides apart: gated teachers as factors give the same numbers."""
+    scales = jnp.asarray(GOLDEN["aft_tensor_product/param/s"])
+
+    def loss(scales, single):
+        gated = jnp.asarray(TEACHER) * jax.nn.sigmoid(scales)[None]
+        return aft_loss(None, {"a": gated[:, :SPLIT], "b": gated[:, SPLIT:]}, single)
+
+    value, grads = jax.jit(jax.value_and_grad(loss, (0, 1)))(scales, jnp.asarray(STUDENT))
+    assert_close(value, GOLDEN["aft_tensor_product/loss"], 1e-10)
+    assert_close(grads[0], GOLDEN["aft_tensor_product/grad_param/s"], 1e-10)
+    assert_close(grads[1], GOLDEN["aft_tensor_product/grad_student"], 1e-10)
+
+
 @pytest.mark.parametrize(("double", "relative"), [(True, 1e-10), (False, 1e-5)])
 def test_no_kernel_ablation_equals_published_values(double, relative):
     with jax.enable_x64(double):

@@ -20,6 +20,8 @@ CASES = {
     "linear": (16, {}),
     "moment form": (64, {}),  # 64 rows against 19 dimensions
     "rbf of a product": (16, {"kernel": "rbf", "combine": "product"}),
+    "student of two factors": (16, {"factors": True}),
+    "both sides products": (16, {"factors": True, "kernel": "rbf", "combine": "product"}),
 }
 
 
@@ -37,8 +39,10 @@ def problem(batch):
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (params, data))
 
 
-def loss(params, data, **options):
+def loss(params, data, factors=False, **options):
     student = jnp.matmul(data["inputs"], params["weights"], precision="highest")
+    if factors:
+        student = {"image": student[:, :2], "text": student[:, 2:]}
     return aft_loss(params["scales"], student, data["teachers"], mask=data["mask"], **options)
 
 

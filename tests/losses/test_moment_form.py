@@ -18,7 +18,7 @@ def features(batch, d, t, seed=0):
 
 
 def squares_of_one_teacher(student, teacher, mask):
-    return squares_by_kernel(student, [teacher], mask)
+    return squares_by_kernel([student], [teacher], mask)
 
 
 @pytest.mark.parametrize("batch", [5, 40])

@@ -8,6 +8,7 @@ import pytest
 from aft_jax import aft_loss
 from aft_jax.losses.regularizer import REGULARIZERS, make_regularizer
 from aft_jax.types import FeatureSpec
+from tests import reference
 
 SPEC = FeatureSpec(student_dim=4, teacher_dims={"b": 5, "a": 3})
 methods = pytest.mark.parametrize("method", REGULARIZERS)
@@ -86,6 +87,31 @@ def test_masks_are_bool_or_float(method, dtype):
     mask = jax.ShapeDtypeStruct((7,), dtype)
     loss, metrics = jax.eval_shape(regularizer.apply, params, student, teachers, mask=mask)
     assert {leaf.dtype for leaf in jax.tree.leaves((loss, metrics))} == {jnp.dtype(jnp.float32)}
+
+
+@methods
+@pytest.mark.parametrize("masked", [False, True])
+def test_factors_are_their_tensor_product(method, masked):
+    regularizer = make_regularizer(method)
+    params = regularizer.init(jax.random.key(0), SPEC)
+    wide, teachers = features()
+    factors = {"text": wide[:, 2:], "image": wide[:, :2]}
+    built = reference.tensor_product(factors["image"], factors["text"]).astype(np.float32)
+    mask = np.asarray([1, 1, 0, 1, 1, 0, 1], np.float32) if masked else np.ones(7, np.float32)
+    (expected, want), (want_params, _) = gradients_of(regularizer)(
+        params, built, teachers, mask=mask
+    )
+    for factor in factors.values():
+        factor[mask == 0] = np.nan  # padding may hold anything
+    (loss, metrics), (grad_params, grad_factors) = gradients_of(regularizer)(
+        params, factors, teachers, mask=mask if masked else None
+    )
+    assert_trees_close((loss, metrics), (expected, want))
+    assert_trees_close(grad_params, want_params)
+    for gradient in grad_factors.values():
+        assert np.all(np.isfinite(gradient))
+        assert not np.any(gradient[mask == 0])
+        assert np.any(gradient) == (method != "stl")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,10 @@ from aft_jax import aft_loss
 
 
 def lowered(batch, student_width, teacher_widths, gradient=True, **options: Any):
-    """StableHLO of the loss, or of its value and gradients with respect to scales and student."""
+    """StableHLO of the loss, or of its value and gradients with respect to scales and student.
+
+    `student_width` is a number, or name -> number for the factors of a tensor product.
+    """
 
     def shape(*dims):
         return jax.ShapeDtypeStruct(dims, jnp.float32)
@@ -24,7 +27,7 @@ def lowered(batch, student_width, teacher_widths, gradient=True, **options: Any)
     function = jax.value_and_grad(loss, argnums=(0, 1)) if gradient else loss
     return jax.jit(function).lower(
         {name: shape(width) for name, width in widths.items()},
-        shape(batch, student_width),
+        jax.tree.map(lambda width: shape(batch, width), student_width),
         {name: shape(batch, width) for name, width in widths.items()},
     )
 
@@ -82,3 +85,11 @@ def test_the_tensor_product_is_never_built():
     assert (32, 1024) in shapes
     assert max(4 * math.prod(shape) for shape in shapes) <= 2**20
     assert not any(512 * 512 in shape for shape in shapes)
+
+
+def test_a_students_tensor_product_is_never_built():
+    for gradient in (False, True):
+        factors = {"image": 512, "text": 512}
+        for options in ({}, {"kernel": "rbf", "combine": "product"}):
+            shapes = array_shapes(lowered(32, factors, [256, 128], gradient, **options))
+            assert max(math.prod(shape) for shape in shapes) == 32 * 512

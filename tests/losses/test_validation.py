@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from aft_jax import aft_loss, gates, init_dense_scales, init_scales
+from aft_jax.losses.factors import tensor_product
 from aft_jax.losses.regularizer import REGULARIZERS, make_regularizer
 
 STUDENT = np.ones((4, 2), np.float32)
@@ -56,6 +57,27 @@ def rejected(error, message, *arguments, **options):
             {"a": SCALES[:0]},
             STUDENT,
             {"a": TEACHER[:, :0]},
+        ),
+        (
+            "got batch sizes {\"student_features['image']\": 4, \"student_features['text']\": 3, "
+            "'teacher_features': 4}",
+            SCALES,
+            {"text": STUDENT[:3], "image": STUDENT},
+            TEACHER,
+        ),
+        ("student_features['text'] has shape (4,)", SCALES, {"text": STUDENT[:, 0]}, TEACHER),
+        (
+            "at least one row and one column; student_features['image'] has (4, 0)",
+            SCALES,
+            {"image": STUDENT[:, :0], "text": STUDENT},
+            TEACHER,
+        ),
+        (
+            "student_features as a mapping has at least one factor; got an empty mapping. "
+            "Pass one [batch, width] array, or name -> array",
+            SCALES,
+            {},
+            TEACHER,
         ),
         (
             "teacher_features needs at least one teacher; got an empty mapping",
@@ -122,6 +144,19 @@ def test_shapes_and_names_that_do_not_fit(message, scales, student, teachers):
             TEACHER.astype(np.int32),
         ),
         ("student_features has dtype bool", SCALES, STUDENT > 0, TEACHER),
+        (
+            "student_features['text'] has dtype bool",
+            SCALES,
+            {"image": STUDENT, "text": STUDENT > 0},
+            TEACHER,
+        ),
+        (
+            "one factor of a student's, are one array; student_features['image'] is a mapping. "
+            "Flatten it.",
+            SCALES,
+            {"image": {"cls": STUDENT}},
+            TEACHER,
+        ),
         ("scales are floating point; scales has dtype int32", SCALES.astype(int), STUDENT, TEACHER),
     ],
 )
@@ -147,6 +182,12 @@ def test_masks_that_do_not_fit():
     rejected(ValueError, f"{message}(4, 1)", *arguments, mask=np.ones((4, 1), bool))
     message = "mask is bool or 0/1; got dtype complex64"
     rejected(TypeError, message, *arguments, mask=np.ones(4, np.complex64))
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_a_tensor_product_has_factors():
+    with pytest.raises(ValueError, match="has at least one factor; got an empty mapping"):
+        tensor_product({})
 
 
 @pytest.mark.parametrize("init", [init_scales, init_dense_scales])

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from aft_jax.config import InputsConfig
 from aft_jax.errors import ConfigError, UsageError
 from aft_jax.students import make_student, save_student
 from aft_jax.teachers import identify_teacher, make_teacher
+from aft_jax.types import StudentOutput
 
 OPTIONS = {"widths": (4, 6), "strides": (1, 2)}
 INPUTS = InputsConfig(
@@ -29,6 +31,18 @@ ARRAYS = np.random.default_rng(0).uniform(-1, 1, (5, 8, 8, 1)).astype(np.float32
 EXAMPLES = [{"array": array} for array in ARRAYS]
 STUDENT = make_student("small_cnn", 3, OPTIONS)
 BOTH = pytest.mark.parametrize("make", [make_teacher, identify_teacher])
+
+
+class TwoFactors(nn.Module):
+    """Features are the factors of a tensor product: mean and peak of the pixels."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, images, train):
+        pixels = images.reshape(images.shape[0], -1)
+        mean, peak = jnp.mean(pixels, 1, keepdims=True), jnp.max(pixels, 1, keepdims=True)
+        return StudentOutput(nn.Dense(self.num_classes)(mean), {"text": mean, "image": peak})
 
 
 def initial(seed, channels):
@@ -62,6 +76,19 @@ def test_features_are_those_of_the_student(config, variables):
     assert features["pooled"].dtype == np.float32
     wanted = pooled(variables[0], ARRAYS)
     np.testing.assert_allclose(features["pooled"], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_factors_keep_their_names(tmp_path, configure):
+    student = make_student(f"{__name__}:TwoFactors", 3, {})
+    variables = student.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    classes = ("a", "b", "c")
+    save_student(tmp_path, f"{__name__}:TwoFactors", classes, {}, INPUTS, variables)
+    teacher = make_teacher(configure("flax", tmp_path))
+    features = teacher.features(teacher.prepare(EXAMPLES))
+    assert features.keys() == {"image", "text"}
+    pixels = ARRAYS.reshape(5, -1)
+    np.testing.assert_allclose(features["text"], pixels.mean(1, keepdims=True), atol=1e-6)
+    np.testing.assert_array_equal(features["image"], pixels.max(1, keepdims=True))
 
 
 def test_images_are_prepared_and_normalised_as_in_training(tmp_path, configure):
