@@ -1,7 +1,7 @@
-"""What the configs of this folder share: inputs, student, optimizer, teachers, and smoke runs.
+"""What the configs of this folder share: inputs, optimizer, teachers, and smoke runs.
 
 Batch 128, 5,000 steps, Adam without weight decay, learned scales at 1e-2: the published settings.
-The learning rate, 1e-3, is the published one of a convolutional student.
+The students, each with its learning rate, are in `configs/students.py`.
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,13 @@ from typing import Any
 
 from aft_jax.config.defaults import base_config, teacher
 from aft_jax.errors import ConfigError
+from configs.students import (
+    PAIR_STUDENTS,
+    SMOKE_OPTIONS,
+    TEXT_STUDENTS,
+    VISION_STUDENTS,
+    set_student,
+)
 
 # Names as in timm, which are also the names on the Hugging Face hub below "timm/".
 VISION_TEACHERS: Mapping[str, Mapping[str, Any]] = {
@@ -48,66 +55,65 @@ PAIR_TEACHERS: Mapping[str, Mapping[str, Any]] = {
     "clip_l": teacher("huggingface", "openai/clip-vit-large-patch14", tower="both"),
 }
 
-TOKENIZER, VOCABULARY = "distilbert/distilbert-base-uncased", 30522
-
-CONVOLUTIONS = {"widths": (64, 128, 256, 512), "strides": (2, 2, 2, 2)}
-BAG = {"vocab_size": VOCABULARY, "embedding": 256, "widths": (512, 512), "dropout": 0.1}
+IMAGE_TEXT_TOKENS = 64
+"""Tokens of a sentence that goes with an image."""
 
 
-def vision(teachers: str, image_size: int = 64) -> Any:
-    """Images for `small_cnn`; the data are left to fill in.
+def vision(teachers: str, student: str) -> Any:
+    """Images; the data are left to fill in.
 
     Args:
         teachers: names of `VISION_TEACHERS` joined by +; "none" for plain fine-tuning.
-        image_size: side of the student's images, in pixels.
+        student: a name of `VISION_STUDENTS`.
 
     Returns:
         The config.
 
     Raises:
-        ConfigError: a teacher is unknown.
+        ConfigError: a teacher or the student is unknown.
     """
     config = base_config()
-    config.inputs.update(kind="image", image_size=image_size)
-    config.student.options = CONVOLUTIONS
+    config.inputs.kind = "image"
+    set_student(config, student, VISION_STUDENTS)
     return _with_teachers(config, teachers, VISION_TEACHERS)
 
 
-def text(teachers: str, max_length: int = 128) -> Any:
-    """Text for `bag_of_tokens`; the data are left to fill in.
+def text(teachers: str, student: str, max_length: int = 128) -> Any:
+    """Text; the data are left to fill in.
 
     Args:
         teachers: names of `TEXT_TEACHERS` joined by +; "none" for plain fine-tuning.
+        student: a name of `TEXT_STUDENTS`.
         max_length: tokens that the student reads of a text, a multiple of 4.
 
     Returns:
         The config.
 
     Raises:
-        ConfigError: a teacher is unknown.
+        ConfigError: a teacher or the student is unknown.
     """
     config = base_config()
-    config.inputs.update(kind="text", tokenizer=TOKENIZER, **_lengths(max_length))
-    config.student.update(name="bag_of_tokens", options=BAG)
+    config.inputs.update(kind="text", **_lengths(max_length))
+    set_student(config, student, TEXT_STUDENTS)
     return _with_teachers(config, teachers, TEXT_TEACHERS)
 
 
-def pair(teachers: str) -> Any:
-    """Images with a text each for `small_pair`; the data are left to fill in.
+def pair(teachers: str, student: str) -> Any:
+    """Images with a text each; the data are left to fill in.
 
     Args:
         teachers: names of `PAIR_TEACHERS` joined by +; "none" for plain fine-tuning.
+        student: a name of `PAIR_STUDENTS`.
 
     Returns:
         The config; the features of a teacher's two towers combine by their product.
 
     Raises:
-        ConfigError: a teacher is unknown.
+        ConfigError: a teacher or the student is unknown.
     """
     config = base_config()
-    config.inputs.update(kind="image_text", image_size=64, tokenizer=TOKENIZER, **_lengths(64))
-    towers = {"channels": CONVOLUTIONS["widths"], "strides": CONVOLUTIONS["strides"]}
-    config.student.update(name="small_pair", options=towers | BAG)
+    config.inputs.update(kind="image_text", **_lengths(IMAGE_TEXT_TOKENS))
+    set_student(config, student, PAIR_STUDENTS)
     config = _with_teachers(config, teachers, PAIR_TEACHERS)
     if config.teachers:
         config.method_options.combine = "product"
@@ -126,14 +132,9 @@ def smoke(config: Any) -> Any:
     kind = config.inputs.kind
     config.data.update(source="generated", path=kind, task="", columns={}, on_error="raise")
     config.data.update(train="train", tune="tune", tune_fraction=0.0, test="test")
-    config.inputs.update(image_size=16, tokenizer="bytes", max_length=256, buckets=(128, 256))
-    convolutions = {"strides": (2,)}
-    bag = {"vocab_size": 257, "embedding": 8, "widths": (8,), "dropout": 0.1}
-    config.student.options = {
-        "image": {"widths": (4,)} | convolutions,
-        "text": bag,
-        "image_text": {"channels": (4,)} | convolutions | bag,
-    }[kind]
+    config.inputs.update(image_size=32, tokenizer="bytes", max_length=256, buckets=(128, 256))
+    config.student.pretrained = ""
+    config.student.options = SMOKE_OPTIONS[config.student.name]
     for seed, name in enumerate(config.teachers):
         config.teachers[name] = teacher("random", "", options={"width": 16, "seed": seed})
     config.features.update(directory="runs/smoke/features", batch_size=32, threads=2)

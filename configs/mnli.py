@@ -10,9 +10,7 @@ out by a hash of the id. nyu-mll/glue is on the Hugging Face hub.
 
 Four times the steps of the other data sets, as in the published code.
 
-Lab note. Not measured here yet. The student starts from random weights and reads words without
-their order: expect it below the published students, which are pre-trained. It also reads both texts
-as one bag: expect little more than the larger class.
+Lab note. Not measured here yet: the weights of the students are on the Hugging Face hub.
 """
 
 import ml_collections
@@ -25,14 +23,15 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
     """The config.
 
     Args:
-        arguments: "teachers=flan_t5_l+gpt2_xl,smoke": names in `configs.common.TEXT_TEACHERS`
-            joined by +, or none; `smoke` shrinks all to seconds on generated data.
+        arguments: "student=bert_small,teachers=flan_t5_l+gpt2_xl,smoke": of
+            `configs.students.TEXT_STUDENTS`, of `configs.common.TEXT_TEACHERS` joined by + or
+            none; `smoke` shrinks all to seconds on generated data.
 
     Returns:
         The config.
     """
-    args = parse_arguments(arguments, smoke=False, teachers="flan_t5_l")
-    config = text(args.teachers)
+    args = parse_arguments(arguments, smoke=False, student="bert_small", teachers="flan_t5_l")
+    config = text(args.teachers, args.student)
     config.data.update(
         name="mnli",
         source="huggingface",

@@ -40,9 +40,8 @@ def run(root, start, name, **options):
 
 
 def _images():
-    config = common.vision("none")
+    config = common.vision("none", "vit_s")
     config.data.name = "generated"
-    config.inputs.update(mean=(0.5,) * 3, std=(0.5,) * 3)
     return config
 
 
@@ -97,7 +96,9 @@ def test_evaluation_needs_no_public_weights(trained, monkeypatch):
 
 
 def test_a_student_of_our_own_says_where_its_weights_are(trained, tmp_path):
-    raw = common.smoke(_images())
+    config = common.vision("none", "small_cnn")
+    config.data.name = "generated"
+    raw = common.smoke(config)
     raw.update(steps=2)
     train(resolve(raw), tmp_path / "run")
     with pytest.raises(UsageError, match=r"small_cnn that started from none\. Its weights are in"):
@@ -118,10 +119,9 @@ def test_a_student_of_a_student_keeps_its_origin(trained, tmp_path, monkeypatch)
 
 def test_aft_trains_from_public_weights(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = common.vision("dinov2_s")
+    config = common.vision("dinov2_s", "vit_s")
     config.data.name = "generated"
     raw = common.smoke(config)
-    raw.inputs.update(mean=(0.5,) * 3, std=(0.5,) * 3)
     raw.update(steps=2)
     raw.student.options = {}
     raw.student.update(name="vit", pretrained=str(trained.parent / "published"))

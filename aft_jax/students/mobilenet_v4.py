@@ -59,7 +59,9 @@ class ConvolutionBlock(nn.Module):
 
 
 class FusedBlock(nn.Module):
-    """norm(pointwise(relu(norm(convolution(x))))), plus x where the stride is 1 and the channels stay.
+    """The fused inverted bottleneck: a convolution, then a pointwise map.
+
+        norm(project(relu(norm(expand(x))))), plus x where the stride is 1 and the channels stay
 
     Attributes:
         kernel: side of the window.

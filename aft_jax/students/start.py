@@ -62,12 +62,18 @@ def _own(config: StudentConfig, inputs: InputsConfig) -> Start:
 def _public(config: StudentConfig, inputs: InputsConfig) -> Start:
     public = find_public(config)
     check_pixels(public, inputs)
-    # A position table follows the images; the config's own options have the last word.
-    size = {"image_size": inputs.image_size} if "image_size" in public.options else {}
-    options = public.options | size | config.options
+    # The config's own options have the last word.
     return Start(
-        options,
+        _sized(public.options, inputs.image_size) | config.options,
         lambda variables: load_weights(public, variables),
         public.origin,
         tokenizer=config.pretrained,
     )
+
+
+def _sized(options: dict[str, Any], image_size: int) -> dict[str, Any]:
+    """The options of a model whose positions, or those of its image tower, follow the images."""
+    if "image_size" in options:
+        return options | {"image_size": image_size}
+    tower = options.get("image")
+    return options | {"image": _sized(tower, image_size)} if isinstance(tower, dict) else options

@@ -18,6 +18,12 @@ from aft_jax.entry_point import is_entry_point, resolve_function
 from aft_jax.errors import ConfigError
 from aft_jax.students.adapters import from_linen
 from aft_jax.students.bag_of_tokens import bag_of_tokens
+from aft_jax.students.bert import bert
+from aft_jax.students.clip import clip
+from aft_jax.students.mixer import mixer
+from aft_jax.students.mobilenet_v4 import mobilenet_v4
+from aft_jax.students.resnet import resnet
+from aft_jax.students.resnet_v2 import resnet_v2
 from aft_jax.students.small_cnn import small_cnn
 from aft_jax.students.small_pair import small_pair
 from aft_jax.students.vit import vit
@@ -28,6 +34,12 @@ STUDENTS: Mapping[str, Callable[..., nn.Module]] = {
     "bag_of_tokens": bag_of_tokens,
     "small_pair": small_pair,
     "vit": vit,
+    "resnet": resnet,
+    "resnet_v2": resnet_v2,
+    "mixer": mixer,
+    "mobilenet_v4": mobilenet_v4,
+    "bert": bert,
+    "clip": clip,
 }
 """Architecture name -> function of `num_classes` and its options, giving the linen module."""
 

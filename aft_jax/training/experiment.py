@@ -191,7 +191,8 @@ def initial_state(experiment: Experiment, seed: int) -> TrainState:
 def _check_vocabulary(config: Config, start: Start) -> None:
     """An id beyond the embedding table would read NaN; one of another vocabulary, another word."""
     options, tokenizer = start.options, config.inputs.tokenizer
-    rows = options.get("text", options).get("vocab_size")
+    tower = options.get("text")  # of a student with two
+    rows = (tower if isinstance(tower, Mapping) else options).get("vocab_size")
     if "text" not in config.inputs.kind or rows is None:
         return
     ids = vocabulary_size(config.inputs)

@@ -77,15 +77,28 @@ def text(rows: int) -> dict[str, jax.Array]:
     return {"input_ids": jnp.asarray(ids), "attention_mask": jnp.asarray(mask)}
 
 
-def pairs(rows: int) -> dict[str, jax.Array]:
-    return {"image": images(rows), **text(rows)}
+def pairs(rows: int, size: int = 16) -> dict[str, jax.Array]:
+    return {"image": images(rows, size), **text(rows)}
 
 
-VIT = {
-    **{"image_size": 16, "patch_size": 8, "width": 8, "depth": 2, "heads": 2, "hidden": 12},
-    **{"registers": 1, "layer_scale": True},
-}
 WORDS = {"vocab_size": 20, "width": 8, "depth": 2, "heads": 2, "hidden": 12, "positions": 8}
+TOWER = {
+    **{"image_size": 16, "patch_size": 8, "width": 8, "depth": 2, "heads": 2, "hidden": 12},
+}
+VIT = TOWER | {"registers": 1, "layer_scale": True}
+MODIFIED = {"kind": "resnet", "image_size": 32, "depths": (1, 1, 1, 1), "width": 4, "heads": 2}
+RESIDUAL = {"depths": (2, 1), "width": 4, "stem_width": 4}
+MIXER = {
+    **{"image_size": 16, "patch_size": 8, "width": 8, "depth": 2},
+    **{"token_hidden": 6, "channel_hidden": 12},
+}
+UNIVERSAL = {"kind": "universal", "start": 3, "middle": 3, "expansion": 2, "channels": 6}
+MOBILE = (
+    ({"kind": "convolution", "kernel": 3, "stride": 2, "channels": 4},),
+    ({"kind": "fused", "kernel": 3, "stride": 1, "expansion": 2, "channels": 4},),
+    (UNIVERSAL | {"stride": 2}, UNIVERSAL | {"stride": 1, "start": 0}),
+    ({"kind": "convolution", "kernel": 1, "stride": 1, "channels": 8},),
+)
 BAG = {"vocab_size": 20, "embedding": 4, "widths": (6,), "dropout": 0.1}
 OPTIONS: Mapping[str, tuple[str, Mapping[str, Any], Callable[[int], Any], tuple[int, ...]]] = {
     "small_cnn": ("small_cnn", {"widths": (4, 6), "strides": (1, 2)}, images, (6,)),
@@ -93,6 +106,29 @@ OPTIONS: Mapping[str, tuple[str, Mapping[str, Any], Callable[[int], Any], tuple[
     "small_pair": ("small_pair", {"channels": (4,), "strides": (2,)} | BAG, pairs, (6,)),
     "vit": ("vit", VIT, images, (8,)),
     "vit_map": ("vit", VIT | {"class_token": False, "pooling": "map"}, images, (8,)),
+    "resnet": (
+        "resnet",
+        RESIDUAL | {"block": "bottleneck", "zero_init_last": False},
+        images,
+        (32,),
+    ),
+    "resnet_v2": ("resnet_v2", RESIDUAL | {"groups": 2}, images, (32,)),
+    "mixer": ("mixer", MIXER, images, (8,)),
+    "mobilenet_v4": ("mobilenet_v4", {"stem": 4, "blocks": MOBILE, "head_width": 6}, images, (6,)),
+    "bert": ("bert", WORDS, text, (8,)),
+    "distilbert": ("bert", WORDS | {"token_types": 0, "pooler": "relu"}, text, (8,)),
+    "clip": (
+        "clip",
+        {"image": {"kind": "vit"} | TOWER, "text": WORDS, "projection": 4},
+        pairs,
+        (4, 4),
+    ),
+    "clip_resnet": (
+        "clip",
+        {"image": MODIFIED, "text": WORDS, "projection": 4},
+        lambda rows: pairs(rows, size=32),
+        (4, 4),
+    ),
 }
 """Case -> architecture, options, inputs and feature widths."""
 

@@ -3,7 +3,7 @@
 Keys that a config.json leaves out have the defaults of transformers' config classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from aft_jax.students.pretrained.format import (
@@ -136,10 +136,10 @@ class DistilBertFormat(Format):
     The rows hold the prefix therefore, and names without it get it.
     """
 
-    def canonical(self, name: str) -> str:
-        """A tensor's name as the rows write it."""
-        bare = name.startswith(("embeddings.", "transformer."))
-        return super().canonical(PREFIX + name if bare else name)
+    def canonical(self, name: str, known: Container[str]) -> str:
+        """A tensor's name as the rows write it; see `Format`."""
+        bare = name not in known and PREFIX + name in known
+        return PREFIX + name if bare else super().canonical(name, known)
 
 
 FORMATS = (

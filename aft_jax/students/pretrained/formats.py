@@ -5,9 +5,17 @@ from collections.abc import Mapping
 
 from aft_jax.errors import UsageError
 from aft_jax.hub import Checkpoint, read_json
-from aft_jax.students.pretrained import vit_huggingface
+from aft_jax.students.pretrained import bert_huggingface, vit_huggingface
+from aft_jax.students.pretrained.clip_huggingface import HUGGINGFACE_CLIP
+from aft_jax.students.pretrained.clip_openai import OPENAI_CLIP
 from aft_jax.students.pretrained.format import Description, Format
 from aft_jax.students.pretrained.known import KNOWN
+from aft_jax.students.pretrained.mixer_timm import TIMM_MIXER
+from aft_jax.students.pretrained.mobilenet_timm import TIMM_MOBILENET_V4
+from aft_jax.students.pretrained.resnet_huggingface import HUGGINGFACE_RESNET
+from aft_jax.students.pretrained.resnet_timm import TIMM_RESNET
+from aft_jax.students.pretrained.resnet_v2_huggingface import HUGGINGFACE_RESNET_V2
+from aft_jax.students.pretrained.resnet_v2_timm import TIMM_RESNET_V2
 from aft_jax.students.pretrained.vit_timm import TIMM_VIT
 
 FORMATS: Mapping[str, Format] = {
@@ -15,6 +23,15 @@ FORMATS: Mapping[str, Format] = {
     for form in (
         TIMM_VIT,
         *vit_huggingface.FORMATS,
+        TIMM_RESNET,
+        HUGGINGFACE_RESNET,
+        TIMM_RESNET_V2,
+        HUGGINGFACE_RESNET_V2,
+        TIMM_MIXER,
+        TIMM_MOBILENET_V4,
+        *bert_huggingface.FORMATS,
+        HUGGINGFACE_CLIP,
+        OPENAI_CLIP,
     )
 }
 """Name -> format."""
