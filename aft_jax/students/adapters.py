@@ -52,7 +52,8 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Student:
     def structure(train: bool) -> tuple[Any, Any, Any, Any]:
         module: Any = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
         module.train() if train else module.eval()
-        return nnx.split(module, nnx.Param, nnx.RngState, ...)
+        parts: Any = nnx.split(module, nnx.Param, nnx.RngState, ...)
+        return parts
 
     def init(key: jax.Array, inputs: Any) -> PyTree:
         _, params, _, state = nnx.split(make(nnx.Rngs(key)), nnx.Param, nnx.RngState, ...)

@@ -1,6 +1,7 @@
 """What every student keeps to, whatever module lies behind it."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +138,8 @@ def test_the_same_key_gives_the_same_weights_and_another_key_others(case):
 
 
 def test_the_second_step_compiles_nothing(case):
-    apply, variables, sizes = jax.jit(case.student.apply, static_argnums=2), case.variables, []
+    apply: Any = jax.jit(case.student.apply, static_argnums=2)
+    variables, sizes = case.variables, []
     for step in range(3):
         key = jax.random.fold_in(jax.random.key(3), step)
         inputs = jax.tree.map(lambda x: x[::-1], case.inputs)

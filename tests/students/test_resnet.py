@@ -91,9 +91,9 @@ def test_blocks_start_as_their_shortcuts(name, last):
 def test_kernels_are_standardised():
     """Whatever is added to a kernel, or multiplied, the features stay."""
     student, variables = made("v2"), variables_of("v2")
-    flat = traverse_util.flatten_dict(variables["params"]["tower"], sep="/")
     moved = {
-        path: 3 * array + 0.5 if path.endswith("/kernel") else array for path, array in flat.items()
+        path: 3 * array + 0.5 if path.endswith("/kernel") else array
+        for path, array in flat(variables).items()
     }
     params = variables["params"] | {"tower": traverse_util.unflatten_dict(moved, sep="/")}
     apply = jax.jit(student.apply, static_argnums=2)

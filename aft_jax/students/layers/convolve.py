@@ -15,11 +15,11 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 """Zeros before and after the rows, and before and after the columns."""
 
 BLOCK_BYTES = 2**21
-"""Of the shifted inputs that a CPU holds at a time, unless the kernel is larger; more leave its cache.
+"""Of the shifted inputs that a CPU holds at a time, unless the kernel is larger.
 
-Kernel gradient of 56 x 56 x 64, 3 x 3, 8 images: 25 ms of CPU time for 1 or 2 MiB, 31 for 8, 83 for
-all at once. A sum that is larger than the block costs more than the block: 7 x 7 x 512 takes 19 ms
-in blocks of 2 MiB, 14 in one.
+More leave its cache: the kernel gradient of 56 x 56 x 64, 3 x 3, 8 images, takes 26 ms of CPU time
+with 1 or 2 MiB, 31 with 8, 83 with all at once. A sum that is larger than the block costs more than
+the block: 7 x 7 x 512 takes 19 ms in blocks of 2 MiB, 14 in one.
 """
 
 
@@ -109,7 +109,7 @@ def _dense(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Arra
 
     XLA writes that gradient as a convolution with the whole image for a window. CPU time in ms of
     it and of the product, 8 images: 224 x 224 x 3, 7 x 7, stride 2: 56, 38; 56 x 56 x 64: 48, 26;
-    28 x 28 x 128: 47, 19; 14 x 14 x 256: 15, 15. The input's gradient is as fast as the convolution.
+    28 x 28 x 128: 47, 19; 14 x 14 x 256: 15, 15. The input's gradient needs no help.
     """
     return _native(x, kernel, stride, pads, 1)
 

@@ -99,12 +99,13 @@ def stack(block: type[nn.Module], depth: int, remat: bool, arguments: int) -> Ca
     Returns:
         The module's class, with the attributes of `block`.
     """
+    axes: Any = (nn.broadcast,) * arguments
     target = nn.remat(block, prevent_cse=False) if remat else block
     return nn.scan(
         target,
         variable_axes={"params": 0},
         split_rngs={"params": True, "dropout": True},
-        in_axes=(nn.broadcast,) * arguments,
+        in_axes=axes,
         length=depth,
         unroll=depth if depth <= UNROLLED else 1,
     )

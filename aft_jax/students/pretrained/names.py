@@ -136,21 +136,21 @@ class Place(NamedTuple):
 
     Attributes:
         path: of our array, with its collection.
-        index: the first axis of a stacked array, or nothing.
+        layer: the first axis of a stacked array, or nothing.
         part: of `Row`.
         tensor: how the layouts differ.
         optional: of `Row`.
     """
 
     path: str
-    index: tuple[int, ...]
+    layer: tuple[int, ...]
     part: slice | None
     tensor: Part
     optional: bool
 
     def view(self, array: np.ndarray) -> np.ndarray:
         """The part of our array that the tensor is; writing to it writes to the array."""
-        array = array[self.index]
+        array = array[self.layer]
         return array if self.part is None else array[..., self.part, :, :]
 
     def torch_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
@@ -190,7 +190,7 @@ def _places_of(row: Row, part: Part, shapes: Mapping[str, Sequence[int]]) -> dic
             continue
         for number in range(shape[0]) if stacked else (None,):
             numbers = match.groupdict() | dict.fromkeys(stacked, number)
-            index = () if number is None else (number,)
+            layer = () if number is None else (number,)
             name = row.theirs.format(**numbers) + part.theirs
-            found[name] = Place(path, index, row.part, part, row.optional)
+            found[name] = Place(path, layer, row.part, part, row.optional)
     return found

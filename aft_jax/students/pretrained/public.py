@@ -61,7 +61,7 @@ def load_public(
         UsageError: the checkpoint lacks a tensor, has one too many or one of another shape; all of
             them are named.
     """
-    flat = traverse_util.flatten_dict(variables, sep="/")
+    flat: dict[str, Any] = traverse_util.flatten_dict(variables, sep="/")
     shapes = {path: array.shape for path, array in flat.items()}
     body, head = places(form.rows, shapes), places(form.head, shapes)
     known = body | head

@@ -90,7 +90,8 @@ def _options(description: Description) -> dict[str, Any]:
     giant = match["size"] == "giant" and match["kind"] == "dinov2"
     arguments: dict[str, Any] = {"patch_size": int(match["patch"])}
     arguments |= {"img_size": published.get("input_size", (3, 224, 224))[-1]}
-    arguments |= (DINOV2_GIANT if giant else SIZES[match["size"]]) | KINDS[match["kind"] or ""]
+    arguments |= DINOV2_GIANT if giant else SIZES[match["size"]]
+    arguments |= KINDS[match["kind"] or ""]
     if match["patch"] == "16" and match["size"] == "so400m":
         arguments["act_layer"] = "gelu_tanh"  # the second generation of SigLIP's largest
     if match["registers"]:

@@ -150,6 +150,17 @@ def test_features_and_logits_are_the_originals(case, size, pair):
     assert relative_error(ours.logits, logits) < 1e-4
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if "BiT" in case])
+def test_weights_and_images_as_small_as_the_epsilons(case, pair):
+    student, _, model = pair(case)
+    model, images = copy.deepcopy(model), 1e-3 * pixels(6, 32, 32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1e-3 if parameter.ndim == 4 else 1)
+    ours = outputs_of(student, loaded(student, CASES[case][0], model, images[:1]), images)
+    assert relative_error(ours.features, features_of(model, images)) < 1e-4
+
+
 @BOTH
 def test_a_step_of_training_is_the_originals(case, pair):
     student, variables, model = pair(case)
@@ -223,6 +234,14 @@ def test_the_published_sizes_of_transformers(name, arguments, tmp_path):
         theirs = getattr(transformers, f"{name}ForImageClassification")(config)
     form = HUGGINGFACE_RESNET if name == "ResNet" else HUGGINGFACE_RESNET_V2
     assert count_of(form, json.loads((tmp_path / "config.json").read_text())) == count(theirs)
+
+
+@pytest.mark.parametrize(
+    ("form", "name"), [(HUGGINGFACE_RESNET, "ResNet"), (HUGGINGFACE_RESNET_V2, "Bit")]
+)
+def test_keys_that_are_left_out_have_the_defaults_of_transformers(form, name):
+    written = getattr(transformers, f"{name}Config")().to_dict()
+    assert form.options({"model_type": name.lower()}) == form.options(written)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
 """Vision transformers equal their originals, and go back under their names."""
 
 import json
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 import timm
-import timm.layers
 import torch
 import transformers
 from safetensors.numpy import load_file, save_file
+from timm.layers.activations import QuickGELU
+from timm.layers.mlp import SwiGLUPacked
 from timm.models.vision_transformer import VisionTransformer as TimmTransformer
 
 from aft_jax.students.pretrained.formats import FORMATS
@@ -28,12 +30,22 @@ from tests.students.pretrained.parity import (
 
 CLASSES = 5
 SIZE = 32
-SMALL = {"img_size": SIZE, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
-NORM = {"norm_layer": torch.nn.LayerNorm}
-GATED = {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": torch.nn.SiLU, "mlp_ratio": 16 / 3}
-REGISTERS = {"init_values": 0.1, "reg_tokens": 4, "no_embed_class": True}
-QUICK = {"pre_norm": True, "act_layer": timm.layers.QuickGELU} | NORM
-TIMM = {
+SMALL: dict[str, Any] = {
+    "img_size": SIZE,
+    "patch_size": 8,
+    "embed_dim": 32,
+    "depth": 2,
+    "num_heads": 2,
+}
+NORM: dict[str, Any] = {"norm_layer": torch.nn.LayerNorm}
+GATED: dict[str, Any] = {
+    "mlp_layer": SwiGLUPacked,
+    "act_layer": torch.nn.SiLU,
+    "mlp_ratio": 16 / 3,
+}
+REGISTERS: dict[str, Any] = {"init_values": 0.1, "reg_tokens": 4, "no_embed_class": True}
+QUICK: dict[str, Any] = {"pre_norm": True, "act_layer": QuickGELU} | NORM
+TIMM: dict[str, dict[str, Any]] = {
     "vit_small_patch8_224": {},
     "vit_small_patch8_dinov2": {"init_values": 0.1},
     "vit_small_patch8_reg4_dinov2": REGISTERS,
@@ -45,9 +57,9 @@ TIMM = {
 }
 """Architecture -> what its name says, in timm's arguments."""
 
-HIDDEN = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-PIXELS = {"image_size": SIZE, "patch_size": 8, "num_labels": CLASSES}
-WIDE = {"intermediate_size": 48}
+HIDDEN: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+PIXELS: dict[str, Any] = {"image_size": SIZE, "patch_size": 8, "num_labels": CLASSES}
+WIDE: dict[str, Any] = {"intermediate_size": 48}
 TRANSFORMERS = {
     "vit": lambda: transformers.ViTForImageClassification(
         transformers.ViTConfig(**HIDDEN, **PIXELS, **WIDE)
@@ -72,7 +84,7 @@ WITHOUT_CLASSIFIER = ("clip", "siglip")
 SIZES = pytest.mark.parametrize("size", [SIZE, 48])
 
 
-def timm_model(name):
+def timm_model(name) -> Any:
     arguments = SMALL | TIMM[name] | {"num_classes": CLASSES, "dynamic_img_size": True}
     return perturbed(TimmTransformer(**arguments))
 
@@ -137,9 +149,9 @@ def test_timm_loads_what_is_written():
     assert relative_error(outputs_of(student, variables, pixels(SIZE)).logits, theirs) < 1e-5
 
 
-def written(kind, tmp_path):
+def written(kind, tmp_path) -> tuple[Any, Any, Any]:
     """A transformers model, its config.json, and the names in its file."""
-    model = perturbed(TRANSFORMERS[kind]())
+    model: Any = perturbed(TRANSFORMERS[kind]())
     model.save_pretrained(tmp_path)
     description = json.loads((tmp_path / "config.json").read_text())
     return model, description, load_file(tmp_path / "model.safetensors")
@@ -244,7 +256,7 @@ PUBLISHED = [
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_architectures_have_the_originals_tensors(name):
     with torch.device("meta"):
-        model = timm.create_model(name, num_classes=7)
+        model: Any = timm.create_model(name, num_classes=7)
     size = model.pretrained_cfg["input_size"]
     description = {"architecture": name, "pretrained_cfg": {"input_size": size}}
     assert TIMM_VIT.recognises(description)
@@ -295,7 +307,7 @@ def test_a_deep_stack_is_a_loop_with_the_same_numbers():
     variables = variables_of(student, images[:1])
     lowered = jax.jit(lambda v, x: student.apply(v, x, train=False)).lower(variables, images)
     assert lowered.as_text().count("stablehlo.while") == 1
-    arguments = SMALL | {"depth": 14, "num_classes": CLASSES}
+    arguments: dict[str, Any] = SMALL | {"depth": 14, "num_classes": CLASSES}
     model = TimmTransformer(**arguments)
     state = {key: torch.tensor(x) for key, x in public_tensors(variables, TIMM_VIT).items()}
     model.load_state_dict(state)
