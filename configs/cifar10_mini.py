@@ -71,11 +71,9 @@ def get_config(arguments: str = "") -> Any:
         tune_fraction=0.2,
     )
     config.inputs.update(kind="image", image_size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
-    config.student = {
-        "name": "docs.examples.mobilenet_v1:mobilenet_v1",
-        "options": {"width": 0.25},
-        "init_from": f"{RUNS}/imagenet" if args.start == "pretrained" else "",
-    }
+    config.student.name = "docs.examples.mobilenet_v1:mobilenet_v1"
+    config.student.options = {"width": 0.25}
+    config.student.init_from = f"{RUNS}/imagenet" if args.start == "pretrained" else ""
     name = TEACHERS[args.teacher]
     config.teachers[name] = teacher("imported", f"{args.root}/{name}.npz")
     config.features.directory = f"{RUNS}/features"

@@ -22,10 +22,17 @@ import torch
 from PIL import Image
 
 from aft_jax import cli
+from aft_jax.config.defaults import IMAGENET_MEAN, IMAGENET_STD
 from tests.teachers import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = ("datasets", "teachers", "stores", "own_student")  # in the order a reader meets them
+PAGES = (
+    "datasets",
+    "students",
+    "teachers",
+    "stores",
+    "own_student",
+)  # in the order a reader meets them
 HUB = {
     "facebook/dinov2-small": "models/dinov2",
     "openai/clip-vit-base-patch32": "models/clip",
@@ -166,6 +173,8 @@ def world(tmp_path_factory):
     Shapes(data_dir=directory / "data/tfds", file_format="array_record").download_and_prepare()
     for name in {path.removeprefix("models/") for path in HUB.values()}:
         checkpoints.save(name, directory / "models" / name)
+    processor = directory / "models/dinov2/preprocessor_config.json"
+    checkpoints.edit(processor, image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD)  # as published
     features: dict[str, Any] = {
         split: torch.randn(rows, 5, generator=torch.manual_seed(rows))
         for split, rows in {"train": 37, "test": 12}.items()

@@ -1,6 +1,8 @@
 """A student that started from public weights, trained, exported, and loaded by transformers."""
 
+import importlib
 import json
+from typing import Any
 
 import huggingface_hub
 import jax
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 
 from aft_jax import cli
 from aft_jax.config import resolve
@@ -19,6 +22,10 @@ from aft_jax.students import load_student, make_student, normalised
 from aft_jax.training import evaluate, train
 from configs import common
 from tests.teachers import checkpoints
+from tests.teachers.torchvision_ops import import_torchvision
+
+import_torchvision()
+timm: Any = importlib.import_module("timm")  # needs the line above
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -130,3 +137,30 @@ def test_aft_trains_from_public_weights(trained, tmp_path, monkeypatch):
     saved = load_student(tmp_path / "run")
     assert saved.origin["format"] == "transformers' ViT"
     assert saved.options["width"] == 32
+
+
+def test_timm_classifies_as_a_student_from_timm_does(tmp_path):
+    """Also at another image size than it was published for."""
+    arguments: dict[str, Any] = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2}
+    arguments["num_heads"] = 2
+    model = timm.create_model("vit_small_patch16_224", num_classes=7, **arguments)
+    published = tmp_path / "published"
+    published.mkdir()
+    save_file(model.state_dict(), published / "model.safetensors")
+    description = {
+        "architecture": "vit_small_patch16_224",
+        "num_classes": 7,
+        "pretrained_cfg": {"input_size": [3, 16, 16], "mean": [0.5] * 3, "std": [0.5] * 3},
+        "model_args": arguments,
+    }
+    (published / "config.json").write_text(json.dumps(description))
+    trained = run(tmp_path, published, "vit")
+    export(trained)
+    again = timm.create_model(f"local-dir:{trained / 'export'}", pretrained=True).eval()
+    pixels = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    saved = load_student(trained)
+    student = make_student("vit", 3, saved.options)
+    ours, _ = jax.jit(student.apply, static_argnums=2)(saved.variables, pixels, False, {})
+    with torch.no_grad():
+        theirs = again(torch.tensor(pixels.transpose(0, 3, 1, 2))).numpy()
+    np.testing.assert_allclose(ours.logits, theirs, rtol=1e-4, atol=1e-5)

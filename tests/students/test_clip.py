@@ -66,7 +66,7 @@ def test_the_outer_product_is_never_built(gradient):
 
 
 def test_the_head_at_its_start_keeps_the_scale_of_its_features():
-    x, y = jax.random.normal(jax.random.key(1), (2, 64, 96))
+    x, y = jax.random.normal(jax.random.key(1), (2, 64, 512))
     logits, _ = Bilinear(3).init_with_output(jax.random.key(0), x, y)
     assert 0.5 < float(jnp.std(logits)) < 2
 
