@@ -54,13 +54,16 @@ def attend(
     Returns:
         [b, m, heads, width] in the dtype of the query.
     """
+    if mask is not None:  # cuDNN wants it for every query
+        shape = (len(mask), 1, query.shape[1], mask.shape[1])
+        mask = jnp.broadcast_to(mask[:, None, None, :], shape)
     # JAX's own code mixes bfloat16 and float32, which a caller's strict promotion would refuse.
     with jax.numpy_dtype_promotion("standard"):
         return jax.nn.dot_product_attention(
             query,
             key,
             value,
-            mask=None if mask is None else mask[:, None, None, :],
+            mask=mask,
             is_causal=causal,
             implementation="cudnn" if _cudnn_can(query, key, mask) else "xla",
         )
@@ -71,10 +74,13 @@ def _cudnn_can(query: jax.Array, key: jax.Array, mask: jax.Array | None) -> bool
 
     A mask becomes an additive bias there, whose gradient needs even lengths.
     """
-    if jax.default_backend() != "gpu" or query.dtype not in (jnp.bfloat16, jnp.float16):
-        return False
-    if "cuda" not in jax.devices()[0].client.platform_version:
+    if not _on_cuda() or query.dtype not in (jnp.bfloat16, jnp.float16):
         return False
     width = query.shape[-1]
     even = query.shape[1] % 2 == 0 and key.shape[1] % 2 == 0
     return width % 8 == 0 and width <= 128 and (mask is None or even)
+
+
+def _on_cuda() -> bool:
+    """Whether programs run on NVIDIA GPUs, unless they are told otherwise."""
+    return jax.default_backend() == "gpu" and "cuda" in jax.devices()[0].client.platform_version
