@@ -3,13 +3,16 @@
 import logging
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 import transformers
+from transformers.activations import ACT2FN
 
 from aft_jax.errors import UsageError
 from aft_jax.students.bert import bert
+from aft_jax.students.layers.transformer import ACTIVATIONS
 from aft_jax.students.pretrained.bert_huggingface import FORMATS
 from aft_jax.students.pretrained.public import public_tensors
 from aft_jax.students.student import from_linen, parameter_count
@@ -125,6 +128,19 @@ def test_files_of_the_first_years():
 )
 def test_what_is_none_of_these(description):
     assert not any(form.recognises(description) for form in FORMATS)
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"])
+def test_the_names_of_activations(name):
+    # The two forms of GELU differ by less than a whole network shows.
+    x = np.linspace(-4, 4, 101, dtype=np.float32)
+    wanted = ACT2FN[name](torch.tensor(x)).numpy()
+    for description in (
+        {"model_type": "bert", "hidden_act": name},
+        {"model_type": "distilbert", "activation": name},
+    ):
+        ours = ACTIVATIONS[format_of(description).options(description)["activation"]]
+        np.testing.assert_allclose(ours(jnp.asarray(x)), wanted, atol=2e-6)
 
 
 @pytest.mark.parametrize(
