@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aft_jax.students.layers.attention import INIT, SelfAttention
+from aft_jax.students.layers.attention import SelfAttention
+from aft_jax.students.layers.dense import INIT, Dense
 from aft_jax.students.layers.head import classifier
 from aft_jax.students.layers.norm import LayerNorm
 from aft_jax.students.layers.options import (
@@ -162,7 +163,7 @@ class TextTower(nn.Module):
             name="blocks",
         )
         x, _ = blocks(x, inputs["attention_mask"] > 0)
-        first = nn.Dense(self.width, dtype=self.dtype, kernel_init=INIT, name="pooler")(x[:, 0])
+        first = Dense(self.width, self.dtype, name="pooler")(x[:, 0])
         return POOLERS[self.pooler](first.astype(jnp.float32))
 
 

@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aft_jax.students.layers.attention import INIT
 from aft_jax.students.layers.convolution import Convolution, Pointwise
+from aft_jax.students.layers.dense import INIT
 from aft_jax.students.layers.norm import BatchNorm
 from aft_jax.students.layers.options import check_positive
 from aft_jax.students.layers.precision import compute_dtype

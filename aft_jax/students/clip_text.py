@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aft_jax.students.layers.attention import INIT
+from aft_jax.students.layers.dense import INIT
 from aft_jax.students.layers.norm import LayerNorm
 from aft_jax.students.layers.options import check_choice, check_heads, check_positive
 from aft_jax.students.layers.precision import compute_dtype

@@ -62,9 +62,11 @@ def _own(config: StudentConfig, inputs: InputsConfig) -> Start:
 def _public(config: StudentConfig, inputs: InputsConfig) -> Start:
     public = find_public(config)
     check_pixels(public, inputs)
-    # The config's own options have the last word.
+    options = public.options
+    if not public.form.tied(options):
+        options = _sized(options, inputs.image_size)
     return Start(
-        _sized(public.options, inputs.image_size) | config.options,
+        options | config.options,
         lambda variables: load_weights(public, variables),
         public.origin,
         tokenizer=config.pretrained,

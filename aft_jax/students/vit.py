@@ -11,8 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aft_jax.students.layers.attention import INIT, attend
+from aft_jax.students.layers.attention import attend
 from aft_jax.students.layers.convolution import Patches
+from aft_jax.students.layers.dense import INIT, Dense
 from aft_jax.students.layers.head import classifier
 from aft_jax.students.layers.norm import LayerNorm
 from aft_jax.students.layers.options import (
@@ -74,7 +75,7 @@ class AttentionPool(nn.Module):
         probe = self.param("probe", INIT, (width,)).astype(self.dtype)
         probe = jnp.broadcast_to(probe, (batch, 1, width))
         y = ProbeAttention(self.heads, self.dtype, name="qkv")(probe, x).reshape(batch, width)
-        y = nn.Dense(width, dtype=self.dtype, kernel_init=INIT, name="out")(y)
+        y = Dense(width, self.dtype, name="out")(y)
         inner = LayerNorm(self.epsilon, self.dtype, name="norm")(y)
         return y + Mlp(self.hidden, self.activation, self.dtype, name="mlp")(inner)
 

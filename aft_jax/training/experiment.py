@@ -135,7 +135,7 @@ def build(
     if regularizer.reads_teachers:
         require_teachers(config)
     start = find_start(config.student, config.inputs)
-    _check_vocabulary(config, start)
+    _check_text(config, start)
     data = data or load_data(config)
     train = data.train.dataset
     student = student_of(config.student.name, start.options, config.inputs, train.classes)
@@ -147,7 +147,10 @@ def build(
         _LOG.info("%s", features.describe())
     optimizer = make_optimizer(config.optim, config.steps)
     example = jax.tree.map(jnp.asarray, data.train.inputs(np.zeros(1, int)))
-    spec = _feature_spec(student, example, features.dims if features else {})
+    try:
+        spec = _feature_spec(student, example, features.dims if features else {})
+    except ValueError as error:
+        raise ConfigError(f"config.student and config.inputs fit each other: {error}") from error
 
     def fresh_state(key: jax.Array) -> TrainState:
         return new_state(key, student, regularizer, optimizer, spec, example)
@@ -188,13 +191,18 @@ def initial_state(experiment: Experiment, seed: int) -> TrainState:
     return state._replace(variables=jax.tree.map(known, state.variables, experiment.weights))
 
 
-def _check_vocabulary(config: Config, start: Start) -> None:
+def _check_text(config: Config, start: Start) -> None:
     """An id beyond the embedding table would read NaN; one of another vocabulary, another word."""
-    options, tokenizer = start.options, config.inputs.tokenizer
-    tower = options.get("text")  # of a student with two
-    rows = (tower if isinstance(tower, Mapping) else options).get("vocab_size")
+    tower, tokenizer = start.options.get("text"), config.inputs.tokenizer
+    options = tower if isinstance(tower, Mapping) else start.options  # of a student with two
+    rows, positions = options.get("vocab_size"), options.get("positions", config.inputs.max_length)
     if "text" not in config.inputs.kind or rows is None:
         return
+    if positions < config.inputs.max_length:
+        raise ConfigError(
+            f"config.inputs.max_length is at most the {positions} positions that "
+            f"{config.student.name} has; got {config.inputs.max_length}."
+        )
     ids = vocabulary_size(config.inputs)
     if rows < ids:
         raise ConfigError(

@@ -1,13 +1,15 @@
-"""Multi-head attention through `jax.nn.dot_product_attention`, fused where the device can."""
+"""Multi-head attention: `jax.nn.dot_product_attention`, fused where the device can."""
 
+import functools
+import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-INIT = nn.initializers.truncated_normal(0.02)
-"""Of every matrix of a transformer, as in BERT and ViT."""
+from aft_jax.students.layers.dense import Dense
 
 
 class SelfAttention(nn.Module):
@@ -28,10 +30,10 @@ class SelfAttention(nn.Module):
         """Tokens [b, l, w] and which of them may be seen [b, l], bool -> [b, l, w]."""
         width = x.shape[-1]
         shape = (3, self.heads, width // self.heads)
-        qkv = nn.DenseGeneral(shape, dtype=self.dtype, kernel_init=INIT, name="qkv")(x)
+        qkv = Dense(shape, self.dtype, name="qkv")(x)
         query, key, value = (qkv[:, :, part] for part in range(3))
         x = attend(query, key, value, mask, self.causal).reshape(x.shape)
-        return nn.Dense(width, dtype=self.dtype, kernel_init=INIT, name="out")(x)
+        return Dense(width, self.dtype, name="out")(x)
 
 
 def attend(
@@ -54,31 +56,84 @@ def attend(
     Returns:
         [b, m, heads, width] in the dtype of the query.
     """
+    arrays = (query, key, value) if mask is None else (query, key, value, mask)
+    return jax.lax.platform_dependent(
+        *arrays,
+        cpu=functools.partial(_by_products, causal=causal),
+        default=functools.partial(_by_jax, causal=causal),
+    )
+
+
+def _by_products(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    causal: bool,
+) -> jax.Array:
+    """For a CPU, where heads in front save copies: 68 ms against 80 for ViT-S's, 8 images."""
+    query, key, value = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
+    logits = jnp.einsum("bhmw,bhlw->bhml", query, key).astype(jnp.float32)
+    logits = logits / np.float32(math.sqrt(query.shape[-1]))
+    least = jnp.finfo(jnp.float32).min  # finite: a row that sees nothing sees all
+    if mask is not None:
+        logits = jnp.where(mask[:, None, None, :], logits, least)
+    if causal:
+        seen = np.tri(logits.shape[2], logits.shape[3], dtype=bool)[None, None]
+        logits = jnp.where(seen, logits, least)
+    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+    return jnp.einsum("bhml,bhlw->bhmw", weights, value).transpose(0, 2, 1, 3)
+
+
+def _by_jax(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    causal: bool,
+) -> jax.Array:
+    """For accelerators: XLA's fusions, or cuDNN's kernel where it takes the shapes."""
+    length, fused = query.shape[1], _cudnn_can(query)
+    if fused:
+        query, key, value, mask = _even(query, key, value, mask)
     if mask is not None:  # cuDNN wants it for every query
         shape = (len(mask), 1, query.shape[1], mask.shape[1])
         mask = jnp.broadcast_to(mask[:, None, None, :], shape)
     # JAX's own code mixes bfloat16 and float32, which a caller's strict promotion would refuse.
     with jax.numpy_dtype_promotion("standard"):
-        return jax.nn.dot_product_attention(
+        out = jax.nn.dot_product_attention(
             query,
             key,
             value,
             mask=mask,
             is_causal=causal,
-            implementation="cudnn" if _cudnn_can(query, key, mask) else "xla",
+            implementation="cudnn" if fused else "xla",
         )
+    return out[:, :length]
 
 
-def _cudnn_can(query: jax.Array, key: jax.Array, mask: jax.Array | None) -> bool:
-    """What cuDNN's flash attention takes; everything else is left to XLA.
-
-    A mask becomes an additive bias there, whose gradient needs even lengths.
-    """
-    if not _on_cuda() or query.dtype not in (jnp.bfloat16, jnp.float16):
-        return False
+def _cudnn_can(query: jax.Array) -> bool:
+    """What cuDNN's flash attention takes, once lengths are even."""
     width = query.shape[-1]
-    even = query.shape[1] % 2 == 0 and key.shape[1] % 2 == 0
-    return width % 8 == 0 and width <= 128 and (mask is None or even)
+    half = query.dtype in (jnp.bfloat16, jnp.float16)
+    return _on_cuda() and half and width % 8 == 0 and width <= 128
+
+
+def _even(
+    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
+    """Lengths as cuDNN's gradient wants them, even: a token more, which nothing sees."""
+    odd = [x.shape[1] % 2 for x in (query, key)]
+    if odd[1]:
+        mask = jnp.ones(key.shape[:2], jnp.bool_) if mask is None else mask
+        mask = jnp.pad(mask, ((0, 0), (0, 1)))
+    query, key, value = (
+        jnp.pad(x, ((0, 0), (0, more), (0, 0), (0, 0)))
+        for x, more in zip((query, key, value), (odd[0], odd[1], odd[1]), strict=True)
+    )
+    return query, key, value, mask
 
 
 def _on_cuda() -> bool:

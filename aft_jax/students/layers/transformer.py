@@ -1,19 +1,26 @@
 """A stack of pre-norm transformer blocks: ViT's and CLIP's."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 
-from aft_jax.students.layers.attention import INIT, SelfAttention
+from aft_jax.students.layers.attention import SelfAttention
+from aft_jax.students.layers.dense import Dense
 from aft_jax.students.layers.norm import LayerNorm
 
-UNROLLED = 12
-"""Blocks up to which the stack is written out; a deeper one is a loop, compiled once."""
+
+def gelu(x: jax.Array) -> jax.Array:
+    """Half of x (1 + erf(x / sqrt 2)): on a CPU faster than JAX's own, which goes by erfc."""
+    half, root = np.array([0.5, math.sqrt(0.5)], x.dtype)
+    return half * x * (1 + jax.lax.erf(root * x))
+
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu": gelu,
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
     "relu": jax.nn.relu,
@@ -40,9 +47,8 @@ class Mlp(nn.Module):
         """[..., w] -> [..., w]."""
         width = x.shape[-1]
         inner = 2 * self.hidden if self.activation == "swiglu" else self.hidden
-        x = nn.Dense(inner, dtype=self.dtype, kernel_init=INIT, name="fc1")(x)
-        x = ACTIVATIONS[self.activation](x)
-        return nn.Dense(width, dtype=self.dtype, kernel_init=INIT, name="fc2")(x)
+        x = Dense(inner, self.dtype, name="fc1")(x)
+        return Dense(width, self.dtype, name="fc2")(ACTIVATIONS[self.activation](x))
 
 
 class Block(nn.Module):
@@ -86,26 +92,27 @@ class Block(nn.Module):
 def stack(block: type[nn.Module], depth: int, remat: bool, arguments: int) -> Callable[..., Any]:
     """`depth` blocks of one kind, one after the other, as one module.
 
-    Every parameter has a leading axis of length `depth`, whether the blocks are written out or
-    looped over.
+    A loop over them, which is compiled once whatever the depth: every parameter has a leading axis
+    of length `depth`. For the gradient it keeps the results of matrix products and computes all
+    else again. (12 blocks of ViT-S, 8 images, two CPU cores: 0.42 GB and 1.10 s, against 1.03 GB
+    and 1.24 s with all kept.)
 
     Args:
         block: its call takes (x, *arguments) and returns (x, None).
         depth: how many.
-        remat: whether activations inside a block are computed again for the gradient instead of
-            kept: memory for time.
+        remat: whether the products inside a block are computed again too: memory for time.
         arguments: how many arguments beside x there are, the same for every block.
 
     Returns:
         The module's class, with the attributes of `block`.
     """
     axes: Any = (nn.broadcast,) * arguments
-    target = nn.remat(block, prevent_cse=False) if remat else block
+    kept = None if remat else jax.checkpoint_policies.dots_saveable
+    target = nn.remat(block, prevent_cse=False, policy=kept)
     return nn.scan(
         target,
         variable_axes={"params": 0},
         split_rngs={"params": True, "dropout": True},
         in_axes=axes,
         length=depth,
-        unroll=depth if depth <= UNROLLED else 1,
     )

@@ -148,6 +148,7 @@ def _exported(
 
 
 OPENAI_CLIP = Format(
+    tied=lambda options: options["image"]["kind"] == "resnet",
     name="OpenAI's CLIP",
     student="clip",
     recognises=lambda description: "model_cfg" in description,

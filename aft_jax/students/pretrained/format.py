@@ -23,6 +23,7 @@ class Format(NamedTuple):
             may lack.
         renamed: endings of names in some files -> what the rows say, where they know only that.
         ignored: patterns of tensors that the student has no use for.
+        tied: whether weights of these options fit images of one size only.
         antialias: how the publisher resizes positions: with a low-pass filter or without.
         config: the file that describes the model.
         weights: how the names of the weight files begin.
@@ -39,6 +40,7 @@ class Format(NamedTuple):
     prefix: str = ""
     renamed: Mapping[str, str] = {}
     ignored: Sequence[str] = ()
+    tied: Callable[[Mapping[str, Any]], bool] = lambda options: False
     antialias: bool = False
     config: str = "config.json"
     weights: str = "model"

@@ -59,4 +59,5 @@ TIMM_MIXER = Format(
     rows=ROWS,
     head=(Row("head", "head", LINEAR),),
     exported=timm_export,
+    tied=lambda options: True,
 )
