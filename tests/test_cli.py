@@ -49,7 +49,7 @@ def test_the_module_runs():
     assert (child.returncode, child.stdout) == (2, "")
     assert child.stderr == (
         "aft-jax: the verb is one of extract, verify, list, "
-        "import-official, train, evaluate, compare, report; got 'nonsense'.\n"
+        "import-official, train, evaluate, compare, report, export; got 'nonsense'.\n"
     )
 
 

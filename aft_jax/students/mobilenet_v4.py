@@ -3,13 +3,12 @@
 Qin et al., "MobileNetV4: Universal Models for the Mobile Ecosystem", ECCV 2024, arXiv 2404.10518.
 
 Why this and not MobileNetV3 (Howard et al., arXiv 1905.02244): that one owes its accuracy to
-hard-swish and squeeze-and-excitation. Its published weights have 75.6 % of ImageNet with them and
-72.3 % without, and they are what accelerators are slow at: a global mean and two small products
-in the middle of a block, which fuse with none of its convolutions. Version 4 has convolutions,
-batch norm and ReLU, nothing else. Its authors measure half of version 3's latency at the same
-accuracy, on phone CPUs and on the EdgeTPU; the small model has 73.8 % with 3.8 M parameters and
-0.2 G multiply-adds, in 2.4 ms on a Pixel 6 CPU. The price is parameters: at half the width it has
-2.2 M and 64.8 %, where version 3's smallest ones reach 65 % with 2.0 M.
+hard-swish and squeeze-and-excitation, and these are what accelerators are slow at: a global mean
+and two small products in the middle of a block, which fuse with none of its convolutions. Version
+4 has convolutions, batch norm and ReLU, nothing else, so that one network suits phone, CPU, GPU and
+TPU; its authors report about half of version 3's latency at equal accuracy. The small model has
+3,774,024 parameters with 1,000 classes, the medium one 9,715,512, the large one 32,590,864; a
+narrower one has 2,238,952 (half the width).
 """
 
 from collections.abc import Mapping, Sequence

@@ -30,6 +30,7 @@ def reference(arrays: Any, allowed: Any) -> Any:
 MASK = np.arange(6)[None] < np.array([6, 4, 1])[:, None]
 
 
+WAY: Any = attention._by_jax
 WAYS = pytest.mark.parametrize(
     "way", [attend, attention._by_products, attention._by_jax], ids=["attend", "cpu", "default"]
 )
@@ -114,7 +115,7 @@ def test_the_fused_kernel_is_asked_for_where_it_can(on_a_gpu, change, expected, 
     arrays = inputs(**change)
     length = arrays[0].shape[1]
     mask = np.arange(length)[None] < np.array([length, 4, 1])[:, None]
-    actual = attention._by_jax(*arrays, jnp.asarray(mask) if masked else None, causal=causal)
+    actual: Any = WAY(*arrays, jnp.asarray(mask) if masked else None, causal=causal)
     assert on_a_gpu == [expected]
     allowed = np.broadcast_to(mask[:, None] if masked else True, (3, length, length))
     allowed = allowed & np.tri(length, dtype=bool) if causal else allowed
