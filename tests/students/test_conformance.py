@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from aft_jax.losses.factors import named_factors
 from aft_jax.students import STUDENTS
@@ -185,3 +187,28 @@ def test_rematerialisation_changes_no_gradient(name):
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), actual, expected
     )
+
+
+@pytest.mark.parametrize("name", ["vit", "bert", "resnet", "mobilenet_v4", "clip_resnet"])
+def test_eight_devices_give_what_one_gives(name):
+    """Batch norm is over the global batch; so are the gradients, and the statistics that move."""
+    case = CASES[name]
+    student, inputs = case.make(**({"dropout": 0.0} if name == "bert" else {})), case.inputs(8)
+    variables = jax.jit(student.init)(jax.random.key(2), inputs)
+
+    def step(variables, inputs):
+        def loss(params):
+            output, changed = student.apply({**variables, "params": params}, inputs, True, RNGS)
+            return jnp.mean(jnp.square(output.logits)), (output.logits, changed)
+
+        return jax.grad(loss, has_aux=True)(variables["params"])
+
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    everywhere, rows = (NamedSharding(mesh, spec) for spec in (P(), P("data")))
+    spread = jax.jit(step, out_shardings=everywhere)(
+        jax.device_put(variables, everywhere), jax.device_put(inputs, rows)
+    )
+    alone = jax.jit(step)(variables, inputs)
+    for actual, expected in zip(jax.tree.leaves(spread), jax.tree.leaves(alone), strict=True):
+        largest = np.abs(expected).max()
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4 * largest + 1e-7)
