@@ -6,7 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import timm
 import torch
+from timm.models.mlp_mixer import MlpMixer
 
 from aft_jax.errors import UsageError
 from aft_jax.students.mixer import mixer
@@ -22,11 +24,6 @@ from tests.students.pretrained.parity import (
     sgd_losses,
     tensors_of,
 )
-from tests.teachers.torchvision_ops import import_torchvision
-
-import_torchvision()
-import timm  # noqa: E402 (needs the line above)
-from timm.models.mlp_mixer import MlpMixer  # noqa: E402
 
 # The sizes of timm's own models are fixed: these are what other `model_args` would make of them.
 SMALL: dict[str, Any] = {"embed_dim": 32, "num_blocks": 2, "patch_size": 4}

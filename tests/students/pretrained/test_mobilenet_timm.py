@@ -7,8 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import timm
 import torch
 from flax import traverse_util
+from timm.models import _efficientnet_builder, mobilenetv3
 
 from aft_jax.students.mobilenet_v4 import mobilenet_v4
 from aft_jax.students.pretrained.formats import FORMATS
@@ -24,11 +26,6 @@ from tests.students.pretrained.parity import (
     tensors_of,
     variables_of,
 )
-from tests.teachers.torchvision_ops import import_torchvision
-
-import_torchvision()
-import timm  # noqa: E402 (needs the line above)
-from timm.models import _efficientnet_builder, mobilenetv3  # noqa: E402
 
 FORM = TIMM_MOBILENET_V4
 CLASSES = 5

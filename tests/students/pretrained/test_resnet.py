@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import pytest
+import timm
 import torch
 import transformers
+from timm.models import resnetv2
 
 from aft_jax.students.pretrained.format import Format
 from aft_jax.students.pretrained.formats import FORMATS
@@ -32,11 +34,6 @@ from tests.students.pretrained.parity import (
     sgd_losses,
     tensors_of,
 )
-from tests.teachers.torchvision_ops import import_torchvision
-
-import_torchvision()
-import timm  # noqa: E402 (needs the line above)
-from timm.models import resnetv2  # noqa: E402
 
 hide_broken_torchvision()
 
