@@ -194,7 +194,8 @@ def test_a_half_downloaded_file(vit):
 
 
 def test_a_pickle_under_another_name(vit):
-    (vit / "model.safetensors").write_bytes(b"\x80\x04}\x94.")
+    content = b"\x80\x04\x95\x0d\0\0\0\0\0\0\0}\x94\x8c\x06weight\x94K\x01s."  # {"weight": 1}
+    (vit / "model.safetensors").write_bytes(content)
     with pytest.raises(UsageError, match=r"model\.safetensors is a pickle, which can run code"):
         filled(config(vit))
 

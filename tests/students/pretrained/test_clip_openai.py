@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from timm.models import byobnet
 
 from aft_jax.errors import UsageError
 from aft_jax.students.clip import clip
@@ -31,10 +32,6 @@ from tests.students.pretrained.parity import (
     sgd_losses,
     tensors_of,
 )
-from tests.teachers.torchvision_ops import import_torchvision
-
-import_torchvision()
-from timm.models import byobnet  # noqa: E402 (needs the line above)
 
 OPENAI = {"vit": VIT | QUICK, "resnet": RESNET | QUICK}
 
