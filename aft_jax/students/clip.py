@@ -55,7 +55,7 @@ class TwoTowers(nn.Module):
         if isinstance(self.image, ModifiedResNet):
             image = self.image(inputs["image"], train)  # its attention ends in a projection
         else:
-            image = self._projected("image", self.image(inputs["image"]))
+            image = self._projected("image", self.image(inputs["image"], train))
         return {"image": image, "text": self._projected("text", self.text(inputs))}
 
     def _projected(self, name: str, x: jax.Array) -> jax.Array:

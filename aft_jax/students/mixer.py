@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from aft_jax.students.layers.convolution import Patches
-from aft_jax.students.layers.head import classifier
+from aft_jax.students.layers.head import Classified
 from aft_jax.students.layers.norm import LayerNorm
 from aft_jax.students.layers.options import check_flags, check_positive
 from aft_jax.students.layers.precision import compute_dtype
 from aft_jax.students.layers.transformer import Mlp, stack
-from aft_jax.types import StudentOutput
 
 
 class MixerBlock(nn.Module):
@@ -69,7 +68,7 @@ class MixerTower(nn.Module):
     remat: bool
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """[b, h, w, 3] images -> [b, w] features in float32."""
         if images.shape[1:3] != (self.image_size, self.image_size):
             raise ValueError(
@@ -89,24 +88,6 @@ class MixerTower(nn.Module):
         return jnp.mean(LayerNorm(self.epsilon, jnp.float32, name="norm")(x), axis=1)
 
 
-class Mixer(nn.Module):
-    """A mixer tower and a linear classifier.
-
-    Attributes:
-        num_classes: k.
-        tower: makes the features.
-    """
-
-    num_classes: int
-    tower: MixerTower
-
-    @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> StudentOutput:
-        """[b, h, w, 3] images -> logits [b, k] and features [b, w]."""
-        features = self.tower(images)
-        return StudentOutput(classifier(self.num_classes)(features), features)
-
-
 def mixer(
     num_classes: int,
     *,
@@ -119,7 +100,7 @@ def mixer(
     epsilon: float = 1e-6,
     dtype: Any = "float32",
     remat: Any = False,
-) -> Mixer:
+) -> Classified:
     """A mixer, its options checked.
 
     Args:
@@ -151,4 +132,4 @@ def mixer(
             f"{(image_size // patch_size + 1) * patch_size}"
         )
     tower = MixerTower(**numbers, epsilon=epsilon, dtype=compute_dtype(dtype), remat=remat)
-    return Mixer(num_classes, tower)
+    return Classified(num_classes, tower)

@@ -19,11 +19,10 @@ import jax
 import jax.numpy as jnp
 
 from aft_jax.students.layers.convolution import INIT, Convolution, Depthwise, Pointwise
-from aft_jax.students.layers.head import classifier
+from aft_jax.students.layers.head import Classified
 from aft_jax.students.layers.norm import BatchNorm
 from aft_jax.students.layers.options import check_choice, check_flags, check_positive
 from aft_jax.students.layers.precision import compute_dtype
-from aft_jax.types import StudentOutput
 
 EPSILON = 1e-5
 """Of every batch norm."""
@@ -192,24 +191,6 @@ class MobileTower(nn.Module):
         return module(**numbers, dtype=self.dtype, name=f"{kind}{number}")
 
 
-class MobileNetV4(nn.Module):
-    """A tower of blocks and a linear classifier.
-
-    Attributes:
-        num_classes: k.
-        tower: makes the features.
-    """
-
-    num_classes: int
-    tower: MobileTower
-
-    @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> StudentOutput:
-        """[b, h, w, 3] images -> logits [b, k] and features [b, d]."""
-        features = self.tower(images, train)
-        return StudentOutput(classifier(self.num_classes)(features), features)
-
-
 def mobilenet_v4(
     num_classes: int,
     *,
@@ -218,7 +199,7 @@ def mobilenet_v4(
     head_width: Any = 1280,
     dtype: Any = "float32",
     remat: Any = False,
-) -> MobileNetV4:
+) -> Classified:
     """A MobileNetV4.
 
     Args:
@@ -246,7 +227,7 @@ def mobilenet_v4(
         for index, block in enumerate(stage):
             _check_block(f"blocks[{number}][{index}]", block)
     stages = tuple(tuple(stage) for stage in blocks)
-    return MobileNetV4(
+    return Classified(
         num_classes, MobileTower(stem, stages, head_width, compute_dtype(dtype), remat)
     )
 

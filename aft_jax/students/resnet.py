@@ -11,12 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from aft_jax.students.layers.convolution import Convolution, Pointwise
-from aft_jax.students.layers.head import classifier
+from aft_jax.students.layers.head import Classified
 from aft_jax.students.layers.norm import BatchNorm
 from aft_jax.students.layers.options import check_choice, check_flags, check_positive
 from aft_jax.students.layers.precision import compute_dtype
 from aft_jax.students.layers.stages import check_depths, max_pool
-from aft_jax.types import StudentOutput
 
 EPSILON = 1e-5
 """Added to the variance in every norm."""
@@ -142,24 +141,6 @@ class ResNetTower(nn.Module):
         return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
 
 
-class ResNet(nn.Module):
-    """A tower of residual blocks and a linear classifier.
-
-    Attributes:
-        num_classes: k.
-        tower: makes the features.
-    """
-
-    num_classes: int
-    tower: ResNetTower
-
-    @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> StudentOutput:
-        """[b, h, w, 3] images of any size -> logits [b, k] and features [b, d]."""
-        features = self.tower(images, train)
-        return StudentOutput(classifier(self.num_classes)(features), features)
-
-
 def resnet(
     num_classes: int,
     *,
@@ -171,7 +152,7 @@ def resnet(
     zero_init_last: Any = True,
     dtype: Any = "float32",
     remat: Any = False,
-) -> ResNet:
+) -> Classified:
     """A residual network; ResNet-50 has depths [3, 4, 6, 3] of block "bottleneck".
 
     Args:
@@ -209,4 +190,4 @@ def resnet(
         dtype=compute_dtype(dtype),
         remat=remat,
     )
-    return ResNet(num_classes, tower)
+    return Classified(num_classes, tower)

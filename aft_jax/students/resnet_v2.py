@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from aft_jax.students.layers.convolution import Convolution, Pointwise
-from aft_jax.students.layers.head import classifier
+from aft_jax.students.layers.head import Classified
 from aft_jax.students.layers.options import check_flags, check_positive
 from aft_jax.students.layers.precision import compute_dtype
 from aft_jax.students.layers.stages import check_depths, max_pool
-from aft_jax.types import PyTree, StudentOutput
+from aft_jax.types import PyTree
 
 NORM_EPSILON = 1e-5
 """Added to the variance of a group."""
@@ -115,7 +115,7 @@ class ResNetV2Tower(nn.Module):
     remat: bool
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """[b, h, w, 3] images -> [b, d] features in float32."""
         stem = standardised(Convolution)(self.stem_width, 7, 2, 3, dtype=self.dtype, name="stem")
         x = max_pool(stem(images))
@@ -134,24 +134,6 @@ class ResNetV2Tower(nn.Module):
         return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
 
 
-class ResNetV2(nn.Module):
-    """A tower of pre-activation blocks and a linear classifier.
-
-    Attributes:
-        num_classes: k.
-        tower: makes the features.
-    """
-
-    num_classes: int
-    tower: ResNetV2Tower
-
-    @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> StudentOutput:
-        """[b, h, w, 3] images of any size -> logits [b, k] and features [b, d]."""
-        features = self.tower(images)
-        return StudentOutput(classifier(self.num_classes)(features), features)
-
-
 def resnet_v2(
     num_classes: int,
     *,
@@ -161,7 +143,7 @@ def resnet_v2(
     groups: Any = 32,
     dtype: Any = "float32",
     remat: Any = False,
-) -> ResNetV2:
+) -> Classified:
     """A residual network with group norm and standardised weights.
 
     BiT R50x1 has depths [3, 4, 6, 3]; R50x3 has width and stem_width 192.
@@ -195,4 +177,4 @@ def resnet_v2(
         dtype=compute_dtype(dtype),
         remat=remat,
     )
-    return ResNetV2(num_classes, tower)
+    return Classified(num_classes, tower)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from aft_jax.students.layers.attention import attend
 from aft_jax.students.layers.convolution import Patches
 from aft_jax.students.layers.dense import INIT, Dense
-from aft_jax.students.layers.head import classifier
+from aft_jax.students.layers.head import Classified
 from aft_jax.students.layers.norm import LayerNorm
 from aft_jax.students.layers.options import (
     check_choice,
@@ -24,7 +24,6 @@ from aft_jax.students.layers.options import (
 )
 from aft_jax.students.layers.precision import compute_dtype
 from aft_jax.students.layers.transformer import ACTIVATIONS, Block, Mlp, stack
-from aft_jax.types import StudentOutput
 
 POOLINGS = ("cls", "mean", "cls_mean", "map")
 
@@ -124,7 +123,7 @@ class VisionTower(nn.Module):
     remat: bool
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """[b, h, w, 3] images -> [b, d] features in float32."""
         self._check_size(images)
         x = self._tokens(images.astype(self.dtype))
@@ -190,24 +189,6 @@ class VisionTower(nn.Module):
         return pool(x)
 
 
-class VisionTransformer(nn.Module):
-    """A vision tower and a linear classifier.
-
-    Attributes:
-        num_classes: k.
-        tower: makes the features.
-    """
-
-    num_classes: int
-    tower: VisionTower
-
-    @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> StudentOutput:
-        """[b, h, w, 3] images -> logits [b, k] and features [b, d]."""
-        features = self.tower(images)
-        return StudentOutput(classifier(self.num_classes)(features), features)
-
-
 def vision_tower(
     *,
     image_size: Any,
@@ -259,7 +240,7 @@ def vision_tower(
     )
 
 
-def vit(num_classes: int, **options: Any) -> VisionTransformer:
+def vit(num_classes: int, **options: Any) -> Classified:
     """A vision transformer.
 
     Args:
@@ -272,4 +253,4 @@ def vit(num_classes: int, **options: Any) -> VisionTransformer:
     Raises:
         ValueError: an option has another form, or two contradict each other.
     """
-    return VisionTransformer(num_classes, vision_tower(**options))
+    return Classified(num_classes, vision_tower(**options))
