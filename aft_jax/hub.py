@@ -277,13 +277,11 @@ def weight_files(checkpoint: Checkpoint, name: str = "model") -> list[pathlib.Pa
     """
     listed = _weights_listed(checkpoint.directory, name)
     if not listed:
-        unsafe = any(checkpoint.directory.glob("pytorch_model*.bin"))
-        found = (
-            "it has pytorch_model.bin, which can run code when read" if unsafe else "it has none"
-        )
+        unsafe = next(iter(checkpoint.directory.glob("*pytorch_model*.bin")), None)
+        found = f"it has {unsafe.name}, which can run code when read" if unsafe else "it has none"
         raise UsageError(
             f"weights are read from safetensors files only; {checkpoint.directory} {found}. "
-            "Use a revision that has model.safetensors, or load the model where you trust it and "
+            f"Use a revision that has {name}.safetensors, or load the model where you trust it and "
             "write it again with save_pretrained."
         )
     missing = [path.name for path in listed if not path.is_file()]

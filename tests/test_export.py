@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 from typing import Any
 
 import huggingface_hub
@@ -164,3 +165,29 @@ def test_timm_classifies_as_a_student_from_timm_does(tmp_path):
     with torch.no_grad():
         theirs = again(torch.tensor(pixels.transpose(0, 3, 1, 2))).numpy()
     np.testing.assert_allclose(ours.logits, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_options_that_the_originals_description_cannot_say_are_refused(trained, tmp_path):
+    raw = common.smoke(_images())
+    raw.update(steps=2)
+    raw.student.options = {"activation": "gelu_tanh"}
+    raw.student.update(name="vit", pretrained=str(trained.parent / "published"))
+    train(resolve(raw), tmp_path / "run")
+    with pytest.raises(UsageError, match=r"activation is 'gelu_tanh', theirs 'gelu'\. Train with"):
+        export(tmp_path / "run")
+
+
+def test_the_processor_has_the_students_size(trained):
+    """Published for 16 pixels, trained at 32."""
+    export(trained)
+    processor = json.loads((trained / "export" / "preprocessor_config.json").read_text())
+    assert processor["size"] == {"height": 32, "width": 32}
+    described = json.loads((trained / "export" / "config.json").read_text())
+    assert (described["image_size"], described["dtype"]) == (32, "float32")
+
+
+def test_an_origin_of_another_version_is_refused(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    checkpoints.edit(run / "student" / "student.json", origin={"format": "timm vit"})
+    with pytest.raises(UsageError, match=r"got \['format'\] and 'timm vit'\. student\.json is of"):
+        export(run)

@@ -12,17 +12,19 @@ import jax
 import jax.numpy as jnp
 
 from aft_jax.students.layers.attention import SelfAttention
-from aft_jax.students.layers.dense import INIT, Dense
+from aft_jax.students.layers.dense import INIT
 from aft_jax.students.layers.head import classifier
 from aft_jax.students.layers.norm import LayerNorm
 from aft_jax.students.layers.options import (
     check_choice,
+    check_epsilon,
     check_flags,
     check_heads,
     check_positive,
     check_share,
 )
 from aft_jax.students.layers.precision import compute_dtype
+from aft_jax.students.layers.projection import Projection
 from aft_jax.students.layers.transformer import ACTIVATIONS, Mlp, stack
 from aft_jax.types import StudentOutput
 
@@ -163,8 +165,8 @@ class TextTower(nn.Module):
             name="blocks",
         )
         x, _ = blocks(x, inputs["attention_mask"] > 0)
-        first = Dense(self.width, self.dtype, name="pooler")(x[:, 0])
-        return POOLERS[self.pooler](first.astype(jnp.float32))
+        pooler = Projection(self.width, True, self.dtype, name="pooler")
+        return POOLERS[self.pooler](pooler(x[:, 0]))
 
 
 class Bert(nn.Module):
@@ -246,6 +248,7 @@ def bert(
     """
     numbers = {"vocab_size": vocab_size, "width": width, "depth": depth, "heads": heads}
     numbers |= {"hidden": hidden, "positions": positions}
+    check_epsilon(epsilon)
     check_positive(**numbers)
     check_heads(width, heads)
     check_flags(remat=remat)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from aft_jax.students.layers.dense import INIT
 from aft_jax.students.layers.norm import LayerNorm
-from aft_jax.students.layers.options import check_choice, check_heads, check_positive
+from aft_jax.students.layers.options import check_choice, check_epsilon, check_heads, check_positive
 from aft_jax.students.layers.precision import compute_dtype
 from aft_jax.students.layers.transformer import ACTIVATIONS, Block, stack
 
@@ -107,6 +107,7 @@ def text_tower(
     """
     numbers = {"vocab_size": vocab_size, "positions": positions, "width": width}
     numbers |= {"depth": depth, "heads": heads, "hidden": hidden}
+    check_epsilon(epsilon)
     check_positive(**numbers)
     check_heads(width, heads)
     check_choice("activation", activation, ACTIVATIONS)

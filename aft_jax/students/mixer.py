@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from aft_jax.students.layers.convolution import Patches
 from aft_jax.students.layers.head import Classified
 from aft_jax.students.layers.norm import LayerNorm
-from aft_jax.students.layers.options import check_flags, check_positive
+from aft_jax.students.layers.options import check_epsilon, check_flags, check_positive
 from aft_jax.students.layers.precision import compute_dtype
 from aft_jax.students.layers.transformer import Mlp, stack
 
@@ -123,6 +123,7 @@ def mixer(
     """
     numbers = {"image_size": image_size, "patch_size": patch_size, "width": width, "depth": depth}
     numbers |= {"token_hidden": token_hidden, "channel_hidden": channel_hidden}
+    check_epsilon(epsilon)
     check_positive(**numbers)
     check_flags(remat=remat)
     if image_size % patch_size:

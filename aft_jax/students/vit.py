@@ -18,6 +18,7 @@ from aft_jax.students.layers.head import Classified
 from aft_jax.students.layers.norm import LayerNorm
 from aft_jax.students.layers.options import (
     check_choice,
+    check_epsilon,
     check_flags,
     check_heads,
     check_positive,
@@ -69,14 +70,15 @@ class AttentionPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[b, l, w] -> [b, w]."""
+        """[b, l, w] -> [b, w] in float32."""
         batch, _, width = x.shape
         probe = self.param("probe", INIT, (width,)).astype(self.dtype)
-        probe = jnp.broadcast_to(probe, (batch, 1, width))
+        probe, x = jnp.broadcast_to(probe, (batch, 1, width)), x.astype(self.dtype)
         y = ProbeAttention(self.heads, self.dtype, name="qkv")(probe, x).reshape(batch, width)
         y = Dense(width, self.dtype, name="out")(y)
         inner = LayerNorm(self.epsilon, self.dtype, name="norm")(y)
-        return y + Mlp(self.hidden, self.activation, self.dtype, name="mlp")(inner)
+        inner = Mlp(self.hidden, self.activation, self.dtype, name="mlp")(inner)
+        return y.astype(jnp.float32) + inner.astype(jnp.float32)
 
 
 class VisionTower(nn.Module):
@@ -140,7 +142,7 @@ class VisionTower(nn.Module):
             name="blocks",
         )
         x, _ = blocks(x, None)
-        return self._pooled(x).astype(jnp.float32)
+        return self._pooled(x)
 
     def _check_size(self, images: jax.Array) -> None:
         if images.shape[1:3] != (self.image_size, self.image_size):
@@ -172,12 +174,12 @@ class VisionTower(nn.Module):
         return jnp.concatenate([*rows, x], axis=1)
 
     def _pooled(self, x: jax.Array) -> jax.Array:
-        """[b, prefix + patches, w] -> [b, d]."""
+        """[b, prefix + patches, w] -> [b, d] in float32."""
         patches = int(self.class_token) + self.registers
         if self.pooling == "mean":
-            mean = jnp.mean(x[:, patches:], axis=1)
-            return LayerNorm(self.epsilon, self.dtype, name="pooled_norm")(mean)
-        norm = LayerNorm(self.epsilon, self.dtype, name="norm")
+            mean = jnp.mean(x[:, patches:].astype(jnp.float32), axis=1)
+            return LayerNorm(self.epsilon, jnp.float32, name="pooled_norm")(mean)
+        norm = LayerNorm(self.epsilon, jnp.float32, name="norm")
         if self.pooling == "cls":
             return norm(x[:, 0])
         x = norm(x)
@@ -214,6 +216,7 @@ def vision_tower(
     Raises:
         ValueError: an option has another form, or two contradict each other.
     """
+    check_epsilon(epsilon)
     numbers = {"image_size": image_size, "patch_size": patch_size, "width": width}
     numbers |= {"depth": depth, "heads": heads, "hidden": hidden}
     flags = {"class_token": class_token, "class_position": class_position, "remat": remat}

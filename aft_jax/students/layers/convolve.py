@@ -195,8 +195,8 @@ def _over_rows(
 ) -> jax.Array:
     """The sum of `term` over blocks of output rows and the input rows that their windows cover.
 
-    Blocks of rows, not of images: the batch may be spread over devices. In float32: the products
-    of two bfloat16 arrays into float32 are refused on a CPU.
+    Blocks of rows, not of images: the batch may be spread over devices. In float32, as the sum over
+    many rows must be.
 
     Args:
         term: (rows of the padded x, rows of dy), in float32 -> its part of the sum.

@@ -73,3 +73,16 @@ def check_heads(width: int, heads: int) -> None:
     """
     if width % heads:
         raise ValueError(f"width is a multiple of heads; got {width} for {heads} heads")
+
+
+def check_epsilon(value: Any) -> None:
+    """Refuses an epsilon of a norm that is no positive number.
+
+    Args:
+        value: what arrived.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if type(value) not in (int, float) or not 0 < value < 1:
+        raise ValueError(f"epsilon is a number above 0 and below 1; got {value!r}")

@@ -14,9 +14,13 @@ from aft_jax.students.layers.norm import LayerNorm
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """Half of x (1 + erf(x / sqrt 2)): on a CPU faster than JAX's own, which goes by erfc."""
-    half, root = np.array([0.5, math.sqrt(0.5)], x.dtype)
-    return half * x * (1 + jax.lax.erf(root * x))
+    """Half of x (1 + erf(x / sqrt 2)), in float32: in bfloat16 the sum loses the negative tail.
+
+    On a CPU faster than JAX's own, which goes by erfc.
+    """
+    half, root = np.array([0.5, math.sqrt(0.5)], np.float32)
+    wide = x.astype(np.float32)
+    return (half * wide * (1 + jax.lax.erf(root * wide))).astype(x.dtype)
 
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {

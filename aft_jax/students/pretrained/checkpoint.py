@@ -15,7 +15,7 @@ from aft_jax.hub import (
     weight_files,
 )
 from aft_jax.lazy_tensors import open_tensors
-from aft_jax.students.pretrained.format import Description, Format
+from aft_jax.students.pretrained.format import Description, Format, timm_settings
 from aft_jax.students.pretrained.formats import FORMATS, recognise
 from aft_jax.students.pretrained.known import ALIASES, KNOWN
 from aft_jax.students.pretrained.public import load_public
@@ -66,9 +66,11 @@ def find_public(config: StudentConfig) -> PublicStudent:
         UsageError: it is not to be had, damaged, of an unknown kind, or one of another
             architecture than `config.name`.
     """
-    names = tuple({form.weights for form in FORMATS.values() if form.student == config.name})
     name = ALIASES.get(config.pretrained, config.pretrained)
-    source = Source(name, config.revision, KEY, weights=names or ("model",))
+    names = {form.weights: None for form in FORMATS.values() if form.student == config.name}
+    if name.startswith("timm/") and len(names) > 1:
+        del names["model"]  # of timm's own image tower
+    source = Source(name, config.revision, KEY, weights=tuple(names) or ("model",))
     try:
         checkpoint = fetch_checkpoint(source)
     except UsageError as error:
@@ -79,10 +81,12 @@ def find_public(config: StudentConfig) -> PublicStudent:
     form, description = recognise(checkpoint, config.name)
     try:
         options = form.options(description)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ConfigError(
             f"config.{KEY} describes a model that {form.student!r} can be; {form.config} of "
-            f"{checkpoint.id}: {error}."
+            f"{checkpoint.id}: {reason}. Use another checkpoint, or repair "
+            "the file."
         ) from error
     return PublicStudent(name, checkpoint, form, description, options)
 
@@ -133,12 +137,15 @@ def check_pixels(public: PublicStudent, inputs: InputsConfig) -> None:
 
 
 def _published_pixels(public: PublicStudent) -> Mapping[str, Any]:
-    nested = public.description.get("pretrained_cfg") or public.description.get("preprocess_cfg")
-    if nested is not None:
-        return nested
+    description = public.description
+    own = description.get("preprocess_cfg") or timm_settings(description)
     settings = processor_settings(public.checkpoint)
-    found = {"mean": settings.get("image_mean"), "std": settings.get("image_std")}
-    return {key: value for key, value in found.items() if value is not None}
+    found = {key: own.get(key, settings.get(f"image_{key}")) for key in ("mean", "std")}
+    return {
+        key: [value] * 3 if isinstance(value, int | float) else value
+        for key, value in found.items()
+        if value is not None
+    }
 
 
 def _close(ours: tuple[float, ...], published: Any) -> bool:

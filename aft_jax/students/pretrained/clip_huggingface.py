@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aft_jax.students.layers.options import check_choice
-from aft_jax.students.pretrained.format import Description, Format, model_type
+from aft_jax.students.pretrained.format import Description, Format, labelled, model_type
 from aft_jax.students.pretrained.names import EMBEDDING, LINEAR, NORM, Row
 from aft_jax.students.pretrained.vit_huggingface import (
     ACTIVATIONS,
@@ -91,11 +91,7 @@ def _exported(
         if name == "vision_config" or changed.get(name):
             size = {"image_size": options["image"]["image_size"]}
             changed[name] = dict(changed.get(name) or {}) | size
-    return changed | {
-        "architectures": ["CLIPModel"],
-        "id2label": {str(number): name for number, name in enumerate(classes)},
-        "label2id": {name: number for number, name in enumerate(classes)},
-    }
+    return labelled(changed | {"architectures": ["CLIPModel"]}, classes)
 
 
 HUGGINGFACE_CLIP = Format(
@@ -107,4 +103,5 @@ HUGGINGFACE_CLIP = Format(
     head=CLASSIFIER,
     exported=_exported,
     ignored=("position_ids$", "^logit_scale$"),
+    carried=("^logit_scale$",),
 )

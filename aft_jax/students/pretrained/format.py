@@ -23,6 +23,7 @@ class Format(NamedTuple):
             may lack.
         renamed: endings of names in some files -> what the rows say, where they know only that.
         ignored: patterns of tensors that the student has no use for.
+        carried: those of them that go from the original into what is exported.
         tied: whether weights of these options fit images of one size only.
         antialias: how the publisher resizes positions: with a low-pass filter or without.
         config: the file that describes the model.
@@ -40,6 +41,7 @@ class Format(NamedTuple):
     prefix: str = ""
     renamed: Mapping[str, str] = {}
     ignored: Sequence[str] = ()
+    carried: Sequence[str] = ()
     tied: Callable[[Mapping[str, Any]], bool] = lambda options: False
     antialias: bool = False
     config: str = "config.json"
@@ -75,13 +77,36 @@ def model_type(*names: str) -> Callable[[Description], bool]:
     return lambda description: description.get("model_type") in names
 
 
+def labelled(description: Description, classes: Sequence[str]) -> dict[str, Any]:
+    """A transformers config.json with these classes, for weights that are float32 now.
+
+    Args:
+        description: the config.json.
+        classes: their names, in the order of the logits.
+
+    Returns:
+        The changed one.
+    """
+    changed = {key: value for key, value in description.items() if key != "torch_dtype"}
+    return changed | {
+        "dtype": "float32",
+        "id2label": {str(number): name for number, name in enumerate(classes)},
+        "label2id": {name: number for number, name in enumerate(classes)},
+    }
+
+
+def timm_settings(description: Description) -> Description:
+    """What a timm config.json says of inputs and weights; in older ones it stands at the top."""
+    return description.get("pretrained_cfg") or description
+
+
 def huggingface_export(
     architecture: str, **keys: str
 ) -> Callable[[Description, Mapping[str, Any], Sequence[str]], dict[str, Any]]:
     """How a transformers config.json changes with training.
 
     Args:
-        architecture: class of transformers that has the classifier; empty for one that has none.
+        architecture: class of transformers that reads it.
         **keys: their key -> the option of ours that it repeats ("image_size").
 
     Returns:
@@ -92,11 +117,7 @@ def huggingface_export(
         description: Description, options: Mapping[str, Any], classes: Sequence[str]
     ) -> dict[str, Any]:
         changed = dict(description) | {theirs: options[ours] for theirs, ours in keys.items()}
-        if architecture:
-            changed["architectures"] = [architecture]
-            changed["id2label"] = {str(number): name for number, name in enumerate(classes)}
-            changed["label2id"] = {name: number for number, name in enumerate(classes)}
-        return changed
+        return labelled(changed | {"architectures": [architecture]}, classes)
 
     return exported
 
@@ -118,6 +139,10 @@ def timm_export(
         arguments["global_pool"] = TIMM_POOLINGS[options["pooling"]]
     if arguments:
         changed["model_args"] = arguments
-    published = dict(changed.get("pretrained_cfg", {}))
+    kept = ("mean", "std", "interpolation", "crop_pct", "crop_mode", "input_size")
+    settings = timm_settings(description)
+    published = dict(changed.get("pretrained_cfg", {})) or {
+        key: settings[key] for key in kept if key in settings
+    }
     published |= {"num_classes": len(classes)} | ({"input_size": [3, size, size]} if size else {})
     return changed | {"pretrained_cfg": published}

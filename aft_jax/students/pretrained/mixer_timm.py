@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from aft_jax.students.pretrained.format import Description, Format, timm_export
+from aft_jax.students.pretrained.format import Description, Format, timm_export, timm_settings
 from aft_jax.students.pretrained.names import CONVOLUTION, LINEAR, NORM, Row
 
 ROWS = (
@@ -33,7 +33,7 @@ def _recognises(description: Description) -> bool:
 
 
 def _options(description: Description) -> dict[str, Any]:
-    published = dict(description.get("pretrained_cfg", {}))
+    published = timm_settings(description)
     arguments: dict[str, Any] = {"img_size": published.get("input_size", (3, 224, 224))[-1]}
     arguments.update(MIXERS[description["architecture"]], **description.get("model_args", {}))
     if arguments.get("stem_norm"):

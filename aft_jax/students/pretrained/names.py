@@ -81,7 +81,6 @@ IN_PROJECTION = (  # torch.nn.MultiheadAttention: no dot before the name
     _BIAS._replace(theirs=".in_proj_bias"),
 )
 ARRAY = (Part("", "params", "", lambda x: x, _shaped),)
-TRANSPOSED = (Part("", "params", "", lambda x: x.T, lambda x, shape: x.T),)
 
 
 def array(*leading: int) -> tuple[Part, ...]:

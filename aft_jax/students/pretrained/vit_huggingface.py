@@ -10,6 +10,7 @@ from aft_jax.students.pretrained.format import (
     Description,
     Format,
     huggingface_export,
+    labelled,
     model_type,
 )
 from aft_jax.students.pretrained.names import (
@@ -205,7 +206,33 @@ def _vit_format(
         options=options,
         rows=rows,
         head=(Row("classifier", "head", LINEAR),),
-        exported=huggingface_export(architecture, image_size="image_size"),
+        **{"exported": huggingface_export(architecture, image_size="image_size"), **keys},
+    )
+
+
+def _image_tower_format(
+    name: str,
+    types: Sequence[str],
+    options: Callable[[Description], dict[str, Any]],
+    **keys: Any,
+) -> Format:
+    """The image tower alone, of a checkpoint of it or of both."""
+
+    def exported(
+        description: Description, ours: Mapping[str, Any], classes: Sequence[str]
+    ) -> dict[str, Any]:
+        settings = dict(description.get("vision_config") or description)
+        settings |= {"model_type": types[-1], "image_size": ours["image_size"]}
+        return labelled(settings | {"architectures": [keys["architecture"]]}, classes)
+
+    return _vit_format(
+        name,
+        model_type(*types),
+        options,
+        image_tower("tower"),
+        exported=exported,
+        prefix="vision_model.",
+        ignored=("position_ids$", "^text_", "^visual_projection\\.", "^logit_(scale|bias)$"),
         **keys,
     )
 
@@ -227,6 +254,7 @@ def _dinov2_format(registers: bool, gated: bool) -> Format:
         f"Dinov2{'WithRegisters' * registers}ForImageClassification",
         prefix=f"{kind}.",
         ignored=("mask_token$",),
+        carried=("mask_token$",),
         antialias=registers,
     )
 
@@ -242,22 +270,16 @@ FORMATS = (
         ignored=("^pooler\\.",),
     ),
     *(_dinov2_format(registers, gated) for registers in (False, True) for gated in (False, True)),
-    _vit_format(
+    _image_tower_format(
         "transformers' CLIP, image tower",
-        model_type("clip_vision_model"),
+        ("clip", "clip_vision_model"),
         clip_vision,
-        image_tower("tower"),
-        "CLIPVisionModel",
-        prefix="vision_model.",
-        ignored=("position_ids$", "^visual_projection\\."),
+        architecture="CLIPVisionModel",
     ),
-    _vit_format(
+    _image_tower_format(
         "transformers' SigLIP, image tower",
-        model_type("siglip", "siglip_vision_model"),
+        ("siglip", "siglip_vision_model"),
         _siglip_vision,
-        image_tower("tower"),
-        "SiglipVisionModel",
-        prefix="vision_model.",
-        ignored=("position_ids$", "^text_model\\.", "^logit_(scale|bias)$"),
+        architecture="SiglipVisionModel",
     ),
 )

@@ -4,11 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from aft_jax.students.layers.options import check_choice
 from aft_jax.students.pretrained.format import (
     TIMM_POOLINGS,
     Description,
     Format,
     timm_export,
+    timm_settings,
 )
 from aft_jax.students.pretrained.names import (
     ARRAY,
@@ -71,6 +73,26 @@ DINOV2_GIANT = {
 }
 """Its gated MLP: of 8,192 numbers one half gates the other."""
 
+GELU_TANH = (
+    "vit_so400m_patch16_siglip",
+    "vit_large_patch16_siglip_512",
+    "vit_base_patch32_siglip_256",
+)
+"""Of SigLIP's second generation, whose other sizes timm builds with plain GELU."""
+
+KNOWN_ARGUMENTS = (
+    *("img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "mlp_layer"),
+    *("act_layer", "eps", "class_token", "no_embed_class", "reg_tokens", "init_values"),
+    *("pre_norm", "global_pool"),
+)
+"""Arguments that `translated` reads."""
+
+UNHEEDED = (
+    *("num_classes", "dynamic_img_size", "strict_img_size", "weight_init", "drop_rate"),
+    *("drop_path_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate"),
+)
+"""Arguments that change no feature."""
+
 _NAME = re.compile(
     r"vit_(?P<size>[a-z0-9]+)_patch(?P<patch>\d+)(_reg(?P<registers>\d+))?"
     r"(_(?P<kind>clip_quickgelu|clip|siglip|dinov2))?(_\d+)?"
@@ -78,7 +100,7 @@ _NAME = re.compile(
 
 
 def _recognises(description: Description) -> bool:
-    match = _NAME.fullmatch(description.get("architecture", ""))
+    match = _NAME.fullmatch(str(description.get("architecture")))
     return match is not None and match["size"] in SIZES
 
 
@@ -86,17 +108,24 @@ def _options(description: Description) -> dict[str, Any]:
     match = _NAME.fullmatch(description["architecture"])
     if match is None:
         raise ValueError(f"{description['architecture']!r} is no vision transformer of timm")
-    published = dict(description.get("pretrained_cfg", {}))
+    published = timm_settings(description)
     giant = match["size"] == "giant" and match["kind"] == "dinov2"
     arguments: dict[str, Any] = {"patch_size": int(match["patch"])}
     arguments |= {"img_size": published.get("input_size", (3, 224, 224))[-1]}
     arguments |= DINOV2_GIANT if giant else SIZES[match["size"]]
     arguments |= KINDS[match["kind"] or ""]
-    if match["patch"] == "16" and match["size"] == "so400m":
-        arguments["act_layer"] = "gelu_tanh"  # the second generation of SigLIP's largest
+    if description["architecture"].startswith(GELU_TANH):
+        arguments["act_layer"] = "gelu_tanh"
     if match["registers"]:
         arguments |= {"reg_tokens": int(match["registers"]), "no_embed_class": True}
-    return translated(arguments | dict(description.get("model_args", {})))
+    given = dict(description.get("model_args", {}))
+    unknown = sorted(set(given) - set(KNOWN_ARGUMENTS) - set(UNHEEDED))
+    if unknown:
+        raise ValueError(
+            f"model_args are among {', '.join((*KNOWN_ARGUMENTS, *UNHEEDED))}; got "
+            f"{', '.join(unknown)}"
+        )
+    return translated(arguments | given)
 
 
 def translated(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,6 +140,7 @@ def translated(arguments: Mapping[str, Any]) -> dict[str, Any]:
     width, gated = arguments["embed_dim"], arguments.get("mlp_layer") == "swiglu"
     inner = int(width * arguments.get("mlp_ratio", 4) + 1e-6)
     poolings = {theirs: ours for ours, theirs in TIMM_POOLINGS.items()}
+    check_choice("global_pool", arguments.get("global_pool", "token"), poolings)
     size = arguments["img_size"]
     return {
         "image_size": size if isinstance(size, int) else size[0],

@@ -17,6 +17,8 @@ def first_width(key: str, widths: Sequence[int], multiple: int = 1) -> int:
     Raises:
         ValueError: they are others.
     """
+    if not widths:
+        raise ValueError(f"{key} has a number for every stage; got none")
     first = widths[0]
     if list(widths) != [first * 2**stage for stage in range(len(widths))] or first % multiple:
         raise ValueError(

@@ -250,6 +250,8 @@ PUBLISHED = [
     *("vit_giant_patch14_reg4_dinov2", "vit_base_patch16_clip_224", "vit_huge_patch14_clip_224"),
     *("vit_giant_patch14_clip_224", "vit_base_patch32_clip_quickgelu_224"),
     *("vit_base_patch16_siglip_224", "vit_so400m_patch14_siglip_384"),
+    *("vit_large_patch16_siglip_512", "vit_base_patch32_siglip_256"),
+    "vit_so400m_patch16_siglip_256",
 ]
 
 
@@ -260,6 +262,9 @@ def test_published_architectures_have_the_originals_tensors(name):
     size = model.pretrained_cfg["input_size"]
     description = {"architecture": name, "pretrained_cfg": {"input_size": size}}
     assert TIMM_VIT.recognises(description)
+    activation = {"GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu", "SiLU": "swiglu"}
+    theirs = type(model.blocks[0].mlp.act).__name__
+    assert TIMM_VIT.options(description)["activation"] == activation.get(theirs, "gelu")
     student = vit(7, **TIMM_VIT.options(description))
     images = jax.ShapeDtypeStruct((1, size[1], size[2], 3), np.float32)
     shapes = jax.eval_shape(
@@ -314,3 +319,64 @@ def test_a_deep_stack_is_a_loop_with_the_same_numbers():
     with torch.no_grad():
         theirs = model.eval()(for_torch(images))
     assert relative_error(outputs_of(student, variables, images).logits, theirs) < 1e-5
+
+
+def test_older_descriptions_of_timm_are_flat():
+    """Inputs stand at the top; an export keeps them."""
+    old = {"architecture": "vit_small_patch16_224", "input_size": [3, 96, 96], "mean": [0.1] * 3}
+    options = TIMM_VIT.options(old)
+    assert options["image_size"] == 96
+    published = TIMM_VIT.exported(old, options, ["a"])["pretrained_cfg"]
+    assert (published["mean"], published["num_classes"]) == ([0.1] * 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"fc_norm": False, "global_pool": "avg"}, "model_args are among .*; got fc_norm"),
+        ({"global_pool": "avgmax"}, "global_pool is one of 'token', 'avg', 'map'; got 'avgmax'"),
+    ],
+)
+def test_arguments_of_timm_that_ours_has_no_counterpart_of(arguments, message):
+    description = {"architecture": "vit_small_patch16_224", "model_args": arguments}
+    with pytest.raises(ValueError, match=message):
+        TIMM_VIT.options(description)
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_an_image_tower_leaves_a_checkpoint_of_both(kind, tmp_path):
+    """Read from the whole model, written as the tower alone, in the student's image size."""
+    config = {"clip": transformers.CLIPConfig, "siglip": transformers.SiglipConfig}[kind]
+    vision: dict[str, Any] = HIDDEN | WIDE | {"image_size": SIZE, "patch_size": 8}
+    text: dict[str, Any] = HIDDEN | WIDE | {"vocab_size": 20, "max_position_embeddings": 8}
+    text |= {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    model: Any = {"clip": transformers.CLIPModel, "siglip": transformers.SiglipModel}[kind]
+    model(config(text_config=text, vision_config=vision)).save_pretrained(tmp_path)
+    description = json.loads((tmp_path / "config.json").read_text())
+    ours = [form for form in FORMATS.values() if form.student == "vit"]
+    (form,) = [form for form in ours if form.recognises(description)]
+    student = vit(CLASSES, **form.options(description) | {"image_size": 48})
+    tensors = load_file(tmp_path / "model.safetensors")
+    stored = {name: Stored(values) for name, values in tensors.items()}
+    variables = load_public(stored, form, variables_of(student, pixels(48)[:1]), "original")
+    target = tmp_path / "export"
+    target.mkdir()
+    save_file(public_tensors(variables, form), target / "model.safetensors", {"format": "pt"})
+    exported = form.exported(description, {"image_size": 48}, ["a"] * CLASSES)
+    assert form.options(exported)["image_size"] == 48
+    (target / "config.json").write_text(json.dumps(exported))
+    again, report = transformers.AutoModel.from_pretrained(target, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["mismatched_keys"]
+    with torch.no_grad():
+        theirs = again.eval()(for_torch(pixels(48))).pooler_output
+    assert relative_error(outputs_of(student, variables, pixels(48)).features, theirs) < 1e-5
+
+
+def test_features_in_bfloat16_are_not_rounded_to_it():
+    for pooling in ("cls", "mean", "cls_mean", "map"):
+        changes = {"dtype": "bfloat16", "pooling": pooling}
+        student = vit(CLASSES, **timm_options("vit_small_patch8_224") | changes)
+        variables = variables_of(student, pixels(SIZE)[:1])
+        features = outputs_of(student, variables, pixels(SIZE)).features
+        assert np.any(features != features.astype("bfloat16").astype(np.float32)), pooling
