@@ -128,6 +128,13 @@ def test_training_in_bfloat16_with_remat(case):
         np.testing.assert_allclose(actual, wanted, rtol=0.02, atol=0.01)
 
 
+def test_an_image_tower_is_clips_unless_options_say_otherwise():
+    tower = clip(3, image=VIT, text=TEXT).tower.image
+    assert (tower.pre_norm, tower.patch_bias, tower.pooling) == (True, False, "cls")
+    assert (tower.activation, tower.epsilon) == ("quick_gelu", 1e-5)
+    assert clip(3, image=VIT | {"activation": "gelu"}, text=TEXT).tower.image.activation == "gelu"
+
+
 def test_average_pool():
     x = np.arange(2 * 5 * 4).reshape(1, 5, 4, 2).astype(np.float32)
     expected = [[[5, 6], [9, 10]], [[21, 22], [25, 26]]]
