@@ -111,8 +111,9 @@ class Regularizer(NamedTuple):
         init: (key, FeatureSpec) -> params, a (possibly empty) tree of arrays trained with the
             student.
         apply: (params, student_features [b, d] or name -> [b, d_name], teacher_features
-            name -> [b, t], *, mask=None) -> (scalar, Metrics). The scalar is what beta multiplies.
-            `mask` [b] leaves padded rows out.
+            name -> [b, t], *, mask=None, logits=None) -> (scalar, Metrics). The scalar is what beta
+            multiplies. `mask` [b] leaves padded rows out; `logits` [b, k] are the student's, for
+            methods that compare predictions.
         reads_teachers: whether `apply` looks at the teachers' features; if not, a run needs no
             stores.
     """

@@ -23,6 +23,7 @@ FLOW = [
     ("types", "errors", "files", "progress", "tensors", "version", "entry_point"),
     ("hub", "lazy_tensors"),
     ("losses",),
+    ("scores",),
     ("config",),
     ("data",),
     ("students",),

@@ -8,6 +8,7 @@ from aft_jax.config.keys import FeaturesConfig as FeaturesConfig
 from aft_jax.config.keys import InputsConfig as InputsConfig
 from aft_jax.config.keys import OptimConfig as OptimConfig
 from aft_jax.config.keys import StudentConfig as StudentConfig
+from aft_jax.config.keys import SweepConfig as SweepConfig
 from aft_jax.config.keys import TeacherConfig as TeacherConfig
 from aft_jax.config.resolve import differing_keys as differing_keys
 from aft_jax.config.resolve import read_inputs as read_inputs

@@ -51,6 +51,7 @@ def base_config() -> Any:
     config.teachers = ml_collections.ConfigDict()
     config.features = {
         "directory": "runs/features",
+        "splits": ("train", "tune"),  # test is for fconcat and export-official
         "dtype": "float32",  # or bfloat16
         "batch_size": 256,  # rows a teacher sees at once
         "threads": 4,  # that prepare its batches
@@ -79,7 +80,21 @@ def base_config() -> Any:
         "betas": (1.0, 3.0, 10.0, 30.0, 100.0),
         "search_seeds": (100, 101, 102),
         "seeds": (0, 1, 2, 3, 4),
+        "method_options": {},
     }
+    config.sweep = {
+        "tuner": "grid",  # or population, online
+        "betas": (1.0, 3.0, 10.0, 30.0, 100.0),
+        "teachers": ("all",),  # names joined by +, all, each, leave_one_out
+        "seeds": (0, 1, 2),
+        "together": 0,  # trials in one program; 0: as many as fit
+        "scheduler": "local",  # or ray
+        "interval": 100,  # steps between exchanges of a population
+        "factor": 2.0,  # by which a population moves beta
+        "beta_learning_rate": 0.1,  # of log beta, online
+        "retrain": False,  # the chosen setting again, on train and tune
+    }
+    config.official_quirks = False
     return config
 
 

@@ -132,6 +132,8 @@ class FeaturesConfig:
 
     Attributes:
         directory: of the stores, one per teacher and split; a local path or gs://bucket/path.
+        splits: whose features `extract` computes; test is read by the method "fconcat" and by
+            `export-official` alone.
         dtype: stored as "float32" or "bfloat16".
         batch_size: rows that a teacher sees at once.
         threads: that prepare batches while the teacher runs.
@@ -142,6 +144,7 @@ class FeaturesConfig:
     """
 
     directory: str
+    splits: tuple[str, ...]
     dtype: str
     batch_size: int
     threads: int
@@ -177,12 +180,48 @@ class CompareConfig:
         betas: grid that each method chooses from on the tune split.
         search_seeds: seeds of the runs that choose beta.
         seeds: paired seeds of the final runs; disjoint from `search_seeds`.
+        method_options: method -> its keyword arguments; a method without an entry has
+            `config.method_options` if it is `config.method`, else none.
     """
 
     methods: tuple[str, ...]
     betas: tuple[float, ...]
     search_seeds: tuple[int, ...]
     seeds: tuple[int, ...]
+    method_options: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepConfig:
+    """What `sweep` runs, with `config.method`.
+
+    Attributes:
+        tuner: how beta is found: "grid" trains each beta; "population" trains all betas side by
+            side, and the worse take over the better students' state and a beta beside theirs;
+            "online" moves beta during one training by the gradient of the tune loss.
+        betas: grid; where a population starts; where "online" starts.
+        teachers: sets of teachers to try, each as names joined by "+", or "all", "each" (every
+            teacher alone) or "leave_one_out" (all but one, in turn).
+        seeds: of the runs that choose, and of the final ones.
+        together: trials of one shape that train in one program; 0 for as many as fit, 1 for one
+            after another.
+        scheduler: "local", or "ray" for a cluster.
+        interval: "population": steps between two exchanges, a multiple of `config.log_every`.
+        factor: "population": beta is multiplied or divided by this where it is taken over.
+        beta_learning_rate: "online": of log beta.
+        retrain: whether the chosen setting trains again, on train and tune together, before test.
+    """
+
+    tuner: str
+    betas: tuple[float, ...]
+    teachers: tuple[str, ...]
+    seeds: tuple[int, ...]
+    together: int
+    scheduler: str
+    interval: int
+    factor: float
+    beta_learning_rate: float
+    retrain: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +238,7 @@ class Config:
         student: the network.
         teachers: teacher name -> where it comes from.
         features: how their features are stored and read.
-        method: regularizer, see `aft_jax.losses.regularizer.REGULARIZERS`.
+        method: what is trained, see `aft_jax.training.methods`.
         method_options: keyword arguments of the method.
         beta: strength of the regularizer.
         batch_size: rows of the global batch.
@@ -210,6 +249,10 @@ class Config:
         devices: how many devices share the batch; 0 means all.
         optim: the optimizer.
         compare: the comparison.
+        sweep: the sweep.
+        official_quirks: train as the published code does, for side-by-side runs: scales as they
+            start, SGD with momentum, the cosine by epochs, whole epochs with their ragged last
+            batch, at most 100 batches the same in every epoch.
     """
 
     seed: int
@@ -231,3 +274,5 @@ class Config:
     devices: int
     optim: OptimConfig
     compare: CompareConfig
+    sweep: SweepConfig
+    official_quirks: bool

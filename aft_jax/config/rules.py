@@ -11,6 +11,7 @@ from aft_jax.config.keys import (
     FeaturesConfig,
     InputsConfig,
     StudentConfig,
+    SweepConfig,
     TeacherConfig,
 )
 from aft_jax.errors import ConfigError
@@ -35,6 +36,7 @@ def check_rules(config: Config) -> None:
         _require(_plain(name), "teachers", "are named by letters, digits, - and _", repr(name))
         _check_teacher(f"teachers.{name}", teacher)
     _check_comparison(config.compare)
+    _check_sweep(config.sweep)
 
 
 def _check_steps(config: Config) -> None:
@@ -111,6 +113,9 @@ def _check_teacher(key: str, teacher: TeacherConfig) -> None:
 
 def _check_features(features: FeaturesConfig) -> None:
     _one_of("features.dtype", features.dtype, ("float32", "bfloat16"))
+    _check_list("features.splits", features.splits)
+    for split in features.splits:
+        _one_of("features.splits", split, ("train", "tune", "test"))
     _one_of("features.missing", features.missing, ("error", "skip"))
     _one_of("features.residency", features.residency, ("auto", "device", "host", "stream"))
     for key in ("batch_size", "threads", "processes"):
@@ -142,16 +147,37 @@ def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _check_comparison(plan: CompareConfig) -> None:
-    for field in dataclasses.fields(plan):
-        values = getattr(plan, field.name)
-        once = bool(values) and len(set(values)) == len(values)
-        _require(once, f"compare.{field.name}", "lists at least one value, each once", values)
+    for key in ("methods", "betas", "search_seeds", "seeds"):
+        _check_list(f"compare.{key}", getattr(plan, key))
     for key in ("betas", "search_seeds", "seeds"):
         fine = all(math.isfinite(value) and value >= 0 for value in getattr(plan, key))
         _require(fine, f"compare.{key}", "are finite and not negative", getattr(plan, key))
     shared = sorted(set(plan.seeds) & set(plan.search_seeds))
     rule = "share none with config.compare.search_seeds: those that chose beta do not judge it"
     _require(not shared, "compare.seeds", rule, f"{shared} in both")
+    strangers = sorted(set(plan.method_options) - set(plan.methods))
+    rule = "belong to methods of config.compare.methods"
+    _require(not strangers, "compare.method_options", rule, strangers)
+
+
+def _check_sweep(plan: SweepConfig) -> None:
+    _one_of("sweep.tuner", plan.tuner, ("grid", "population", "online"))
+    _one_of("sweep.scheduler", plan.scheduler, ("local", "ray"))
+    for key in ("betas", "teachers", "seeds"):
+        _check_list(f"sweep.{key}", getattr(plan, key))
+    for key in ("betas", "seeds"):
+        fine = all(math.isfinite(value) and value >= 0 for value in getattr(plan, key))
+        _require(fine, f"sweep.{key}", "are finite and not negative", getattr(plan, key))
+    _require(plan.together >= 0, "sweep.together", "is not negative", plan.together)
+    _require(plan.interval >= 1, "sweep.interval", "is at least 1", plan.interval)
+    _require(1 < plan.factor < math.inf, "sweep.factor", "is above 1 and finite", plan.factor)
+    rate = plan.beta_learning_rate
+    _require(0 < rate < math.inf, "sweep.beta_learning_rate", "is positive and finite", rate)
+
+
+def _check_list(key: str, values: tuple[Any, ...]) -> None:
+    once = bool(values) and len(set(values)) == len(values)
+    _require(once, key, "lists at least one value, each once", values)
 
 
 def _require(holds: bool, key: str, rule: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""The `extract` verb: every teacher's features of the splits that training and tuning read."""
+"""The `extract` verb: every teacher's features of the splits that a run reads."""
 
 import dataclasses
 import functools
@@ -24,12 +24,11 @@ from aft_jax.teachers import Teacher, TeacherIdentity, identify_teacher, make_te
 
 
 def extract(config: Config, teachers: Mapping[str, Teacher] | None = None) -> list[str]:
-    """Computes and stores every teacher's features of the train and tune splits, once.
+    """Computes and stores every teacher's features of the splits in `config.features.splits`, once.
 
     A store that is there already is kept if it is whole and the right one, gone on with if it was
-    interrupted, else refused. The test split gets no features: a student needs none to be
-    evaluated. With `config.features.processes` above 1 every process computes its own shards and
-    the first one completes the stores when all are there.
+    interrupted, else refused. With `config.features.processes` above 1 every process computes its
+    own shards and the first one completes the stores when all are there.
 
     Args:
         config: the run's config.
@@ -53,7 +52,7 @@ def extract(config: Config, teachers: Mapping[str, Teacher] | None = None) -> li
             "stored views are counted by config.views; -1 cuts fresh ones in training, which no "
             "store has. Set config.views to how many, or to 0."
         )
-    datasets = load_splits(config.data, "train", "tune")
+    datasets = load_splits(config.data, *config.features.splits)
     stores = []
     for name in config.teachers:
         identity, load = _teacher(config.teachers[name], given.get(name))

@@ -46,7 +46,7 @@ def verify(
         raise ConfigError(f"--rows is a number of examples, 0 for none; got {rows}.")
     given = dict(teachers or {})
     require_teachers(config, given)
-    datasets = load_splits(config.data, "train", "tune")
+    datasets = load_splits(config.data, *config.features.splits)
     lines = []
     for name in config.teachers:
         teacher, why_not = _live(config, name, given)

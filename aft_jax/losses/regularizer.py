@@ -34,7 +34,9 @@ def stl() -> Regularizer:
     def init(key: Array, spec: FeatureSpec) -> PyTree:
         return {}
 
-    def apply(params, student_features, teacher_features, *, mask=None) -> tuple[Array, Metrics]:
+    def apply(
+        params, student_features, teacher_features, *, mask=None, logits=None
+    ) -> tuple[Array, Metrics]:
         return jnp.zeros((), jnp.float32), {}
 
     return Regularizer(init, apply, reads_teachers=False)
@@ -63,7 +65,9 @@ def aft(kernel: str = "linear", combine: str = "concat", scales: str = "diagonal
     def init(key: Array, spec: FeatureSpec) -> PyTree:
         return {} if make is None else {"scales": make(spec.teacher_dims)}
 
-    def apply(params, student_features, teacher_features, *, mask=None) -> tuple[Array, Metrics]:
+    def apply(
+        params, student_features, teacher_features, *, mask=None, logits=None
+    ) -> tuple[Array, Metrics]:
         loss = aft_loss(
             params.get("scales"),
             student_features,
@@ -91,7 +95,9 @@ def no_kernel() -> Regularizer:
         weight = jax.nn.initializers.lecun_normal()(key, (width, spec.student_dim), jnp.float32)
         return {"weight": weight, "bias": jnp.zeros((spec.student_dim,), jnp.float32)}
 
-    def apply(params, student_features, teacher_features, *, mask=None) -> tuple[Array, Metrics]:
+    def apply(
+        params, student_features, teacher_features, *, mask=None, logits=None
+    ) -> tuple[Array, Metrics]:
         dtype = params["weight"].dtype
         teachers = [teacher_features[name].astype(dtype) for name in sorted(teacher_features)]
         student = jax.tree.map(lambda array: array.astype(dtype), student_features)

@@ -52,7 +52,11 @@ def objective(
     metrics = task_metrics(output.logits, batch)
     total, count = metrics["task_loss"]
     penalty, penalty_metrics = regularizer.apply(
-        params, output.features, batch.teacher_features, mask=batch.feature_mask
+        params,
+        output.features,
+        batch.teacher_features,
+        mask=batch.feature_mask,
+        logits=output.logits,
     )
     loss = total / jnp.maximum(count, 1) + beta * penalty
     rows = jnp.sum(batch.mask)
