@@ -46,7 +46,7 @@ def get_config(arguments: str = "") -> Any:
     """The config.
 
     Args:
-        arguments: "root=DIR,teacher=imagenet|birds,start=pretrained|scratch,smoke".
+        arguments: "root=DIR,teacher=imagenet|birds|imagenet+birds,start=pretrained|scratch,smoke".
 
     Returns:
         The config.
@@ -58,8 +58,11 @@ def get_config(arguments: str = "") -> Any:
         start="pretrained",
         smoke=False,
     )
-    if args.teacher not in TEACHERS:
-        raise ConfigError(f"teacher is one of {', '.join(TEACHERS)}; got {args.teacher!r}.")
+    names = args.teacher.split("+")
+    if set(names) - set(TEACHERS):
+        raise ConfigError(
+            f"teacher is names joined by + of {', '.join(TEACHERS)}; got {args.teacher!r}."
+        )
     if args.start not in STARTS:
         raise ConfigError(f"start is one of {', '.join(STARTS)}; got {args.start!r}.")
     config = base_config()
@@ -74,8 +77,8 @@ def get_config(arguments: str = "") -> Any:
     config.student.name = "docs.examples.mobilenet_v1:mobilenet_v1"
     config.student.options = {"width": 0.25}
     config.student.init_from = f"{RUNS}/imagenet" if args.start == "pretrained" else ""
-    name = TEACHERS[args.teacher]
-    config.teachers[name] = teacher("imported", f"{args.root}/{name}.npz")
+    for name in names:
+        config.teachers[TEACHERS[name]] = teacher("imported", f"{args.root}/{TEACHERS[name]}.npz")
     config.features.directory = f"{RUNS}/features"
     config.method = "aft"
     config.beta = 10.0

@@ -1,6 +1,6 @@
 """A published way to write a model down: whose config.json, whose names, which of our students."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aft_jax.students.pretrained.names import Row
@@ -98,6 +98,35 @@ def labelled(description: Description, classes: Sequence[str]) -> dict[str, Any]
 def timm_settings(description: Description) -> Description:
     """What a timm config.json says of inputs and weights; in older ones it stands at the top."""
     return description.get("pretrained_cfg") or description
+
+
+OF_TRAINING = (
+    *("num_classes", "drop_rate", "drop_path_rate", "pos_drop_rate", "patch_drop_rate"),
+    *("proj_drop_rate", "attn_drop_rate", "drop_block_rate", "zero_init_last", "weight_init"),
+)
+"""Arguments of timm's models that change no weight's shape and nothing at inference."""
+
+
+def timm_arguments(description: Description, known: Iterable[str]) -> dict[str, Any]:
+    """The `model_args` of a timm config.json: how it differs from the named architecture.
+
+    Args:
+        description: the config.json.
+        known: arguments that ours has a counterpart of, beside those of training.
+
+    Returns:
+        Argument -> value, those of training left out.
+
+    Raises:
+        ValueError: another one is given.
+    """
+    given = dict(description.get("model_args", {}))
+    unknown = sorted(set(given) - set(known) - set(OF_TRAINING))
+    if unknown:
+        raise ValueError(
+            f"model_args are among {', '.join((*known, *OF_TRAINING))}; got {', '.join(unknown)}"
+        )
+    return {name: value for name, value in given.items() if name not in OF_TRAINING}
 
 
 def huggingface_export(

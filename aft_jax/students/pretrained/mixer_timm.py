@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from aft_jax.students.pretrained.format import Description, Format, timm_export, timm_settings
+from aft_jax.students.pretrained.format import (
+    Description,
+    Format,
+    timm_arguments,
+    timm_export,
+    timm_settings,
+)
 from aft_jax.students.pretrained.names import CONVOLUTION, LINEAR, NORM, Row
 
 ROWS = (
@@ -27,6 +33,11 @@ MIXERS: Mapping[str, Mapping[str, Any]] = {
     "mixer_l16_224": {"patch_size": 16, "num_blocks": 24, "embed_dim": 1024},
 }
 
+KNOWN_ARGUMENTS = (
+    *("img_size", "patch_size", "num_blocks", "embed_dim", "mlp_ratio", "stem_norm"),
+    "global_pool",
+)
+
 
 def _recognises(description: Description) -> bool:
     return description.get("architecture") in MIXERS
@@ -35,7 +46,8 @@ def _recognises(description: Description) -> bool:
 def _options(description: Description) -> dict[str, Any]:
     published = timm_settings(description)
     arguments: dict[str, Any] = {"img_size": published.get("input_size", (3, 224, 224))[-1]}
-    arguments.update(MIXERS[description["architecture"]], **description.get("model_args", {}))
+    arguments |= MIXERS[description["architecture"]]
+    arguments |= timm_arguments(description, KNOWN_ARGUMENTS)
     if arguments.get("stem_norm"):
         raise ValueError("stem_norm is False: these mixers norm no patches; got True")
     size, ratios = arguments["img_size"], arguments.get("mlp_ratio", (0.5, 4.0))

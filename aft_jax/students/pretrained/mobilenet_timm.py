@@ -3,7 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from aft_jax.students.pretrained.format import Description, Format, timm_export
+from aft_jax.students.pretrained.format import (
+    Description,
+    Format,
+    timm_arguments,
+    timm_export,
+)
 from aft_jax.students.pretrained.names import (
     BATCH_NORM,
     CONVOLUTION,
@@ -117,22 +122,13 @@ ARCHITECTURES: Mapping[str, Mapping[str, Any]] = {
 }
 """Name in a config.json -> the student's options."""
 
-REGULARIZATION = ("drop_rate", "drop_path_rate")
-"""Arguments of timm's models that say how one was trained, not what it is."""
-
 
 def _recognises(description: Description) -> bool:
     return description.get("architecture") in ARCHITECTURES
 
 
 def _options(description: Description) -> dict[str, Any]:
-    changes = [key for key in description.get("model_args", {}) if key not in REGULARIZATION]
-    if changes:
-        raise ValueError(
-            "a MobileNetV4 of timm is one of its published ones: its config.json has no model_args "
-            f"beside {', '.join(REGULARIZATION)}; got {', '.join(changes)}. A model of your own is "
-            "described by the options of mobilenet_v4"
-        )
+    timm_arguments(description, ())  # none: a model of your own is described by options
     return dict(ARCHITECTURES[description["architecture"]])
 
 

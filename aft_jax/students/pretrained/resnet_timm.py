@@ -3,7 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from aft_jax.students.pretrained.format import Description, Format, timm_export
+from aft_jax.students.pretrained.format import (
+    Description,
+    Format,
+    timm_arguments,
+    timm_export,
+)
 from aft_jax.students.pretrained.names import BATCH_NORM, CONVOLUTION, LINEAR, POINTWISE, Row
 from aft_jax.students.pretrained.widths import first_width
 
@@ -18,8 +23,6 @@ ARCHITECTURES: Mapping[str, Mapping[str, Any]] = {
     "resnet152": {"block": "bottleneck", "layers": [3, 8, 36, 3]},
 }
 DEFAULTS = {"channels": [64, 128, 256, 512], "global_pool": "avg"}
-OF_TRAINING = ("drop_rate", "drop_path_rate", "drop_block_rate", "zero_init_last", "num_classes")
-"""Arguments that change no weight's shape and nothing at inference."""
 
 
 def _stage(number: int) -> tuple[Row, ...]:
@@ -47,7 +50,7 @@ ROWS = (
 )
 
 
-def timm_arguments(
+def built_with(
     description: Description, defaults: Mapping[str, Any], ours: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The arguments that a network of timm is built with.
@@ -63,15 +66,8 @@ def timm_arguments(
     Raises:
         ValueError: the config.json changes one that ours has no counterpart of.
     """
-    given = dict(description.get("model_args", {}))
     arguments = {**defaults, **ours}
-    unknown = sorted(set(given) - set(arguments) - set(OF_TRAINING))
-    if unknown:
-        raise ValueError(
-            f"model_args are among {', '.join([*arguments, *OF_TRAINING])}; got "
-            f"{', '.join(unknown)}"
-        )
-    arguments |= given
+    arguments |= timm_arguments(description, arguments)
     if arguments["global_pool"] != "avg":
         raise ValueError(f"global_pool is 'avg'; got {arguments['global_pool']!r}")
     return arguments
@@ -79,7 +75,7 @@ def timm_arguments(
 
 def _options(description: Description) -> dict[str, Any]:
     published = ARCHITECTURES[description["architecture"]]
-    arguments = timm_arguments(description, DEFAULTS, published)
+    arguments = built_with(description, DEFAULTS, published)
     return {
         "depths": list(arguments["layers"]),
         "block": arguments["block"],

@@ -5,7 +5,7 @@ from typing import Any
 
 from aft_jax.students.pretrained.format import Description, Format, timm_export
 from aft_jax.students.pretrained.names import CONVOLUTION, NORM, POINTWISE, Row
-from aft_jax.students.pretrained.resnet_timm import timm_arguments
+from aft_jax.students.pretrained.resnet_timm import built_with
 from aft_jax.students.pretrained.widths import first_width
 
 
@@ -50,7 +50,7 @@ DEFAULTS = {"channels": [256, 512, 1024, 2048], "stem_chs": 64, "global_pool": "
 
 def _options(description: Description) -> dict[str, Any]:
     published = ARCHITECTURES[description["architecture"]]
-    arguments = timm_arguments(description, DEFAULTS, published)
+    arguments = built_with(description, DEFAULTS, published)
     factor = arguments["width_factor"]
     return {
         "depths": list(arguments["layers"]),

@@ -9,6 +9,7 @@ from aft_jax.students.pretrained.format import (
     TIMM_POOLINGS,
     Description,
     Format,
+    timm_arguments,
     timm_export,
     timm_settings,
 )
@@ -83,15 +84,9 @@ GELU_TANH = (
 KNOWN_ARGUMENTS = (
     *("img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "mlp_layer"),
     *("act_layer", "eps", "class_token", "no_embed_class", "reg_tokens", "init_values"),
-    *("pre_norm", "global_pool"),
+    *("pre_norm", "global_pool", "dynamic_img_size", "strict_img_size"),
 )
-"""Arguments that `translated` reads."""
-
-UNHEEDED = (
-    *("num_classes", "dynamic_img_size", "strict_img_size", "weight_init", "drop_rate"),
-    *("drop_path_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate"),
-)
-"""Arguments that change no feature."""
+"""Arguments that `translated` reads, and two that change no feature."""
 
 _NAME = re.compile(
     r"vit_(?P<size>[a-z0-9]+)_patch(?P<patch>\d+)(_reg(?P<registers>\d+))?"
@@ -118,14 +113,7 @@ def _options(description: Description) -> dict[str, Any]:
         arguments["act_layer"] = "gelu_tanh"
     if match["registers"]:
         arguments |= {"reg_tokens": int(match["registers"]), "no_embed_class": True}
-    given = dict(description.get("model_args", {}))
-    unknown = sorted(set(given) - set(KNOWN_ARGUMENTS) - set(UNHEEDED))
-    if unknown:
-        raise ValueError(
-            f"model_args are among {', '.join((*KNOWN_ARGUMENTS, *UNHEEDED))}; got "
-            f"{', '.join(unknown)}"
-        )
-    return translated(arguments | given)
+    return translated(arguments | timm_arguments(description, KNOWN_ARGUMENTS))
 
 
 def translated(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -111,7 +111,14 @@ def test_what_is_none_of_these():
     assert not TIMM_MIXER.recognises({"model_type": "bert"})
 
 
-def test_a_model_that_ours_is_not():
-    description = {"architecture": "mixer_b16_224", "model_args": {"stem_norm": True}}
-    with pytest.raises(ValueError, match=r"stem_norm is False: .*; got True"):
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"stem_norm": True}, r"stem_norm is False: .*; got True"),
+        ({"act_layer": "relu"}, r"model_args are among .*; got act_layer"),
+    ],
+)
+def test_a_model_that_ours_is_not(argument, message):
+    description = {"architecture": "mixer_b16_224", "model_args": argument}
+    with pytest.raises(ValueError, match=message):
         TIMM_MIXER.options(description)

@@ -198,5 +198,5 @@ def test_relatives_are_not_taken_for_it(name):
 
 def test_a_changed_architecture():
     description = {"architecture": "mobilenetv4_conv_small", "model_args": {"aa_layer": "avg"}}
-    with pytest.raises(ValueError, match=r"has no model_args beside .*; got aa_layer. A model of"):
+    with pytest.raises(ValueError, match=r"model_args are among .*drop_rate.*; got aa_layer"):
         FORM.options(description)
