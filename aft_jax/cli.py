@@ -34,12 +34,14 @@ class Options(NamedTuple):
         workdir: the run directory, or None without --workdir.
         split: value of --split.
         rows: value of --rows.
+        runs: directories that follow the flags; `report` alone takes them.
     """
 
     config: Any
     workdir: pathlib.Path | None
     split: str
     rows: int
+    runs: tuple[pathlib.Path, ...]
 
 
 def _extract(options: Options) -> None:
@@ -77,6 +79,19 @@ def _import_official(options: Options) -> None:
             print(f"features: {store}")
 
 
+def _export_official(options: Options) -> None:
+    from aft_jax.features import export_official
+
+    for file in export_official(_config(options), _workdir(options)):
+        print(f"exported: {file}")
+
+
+def _rank(options: Options) -> None:
+    from aft_jax.experiments import format_ranking, rank
+
+    print(format_ranking(rank(_config(options), options.workdir)))
+
+
 def _train(options: Options) -> None:
     from aft_jax.training import train
 
@@ -100,10 +115,27 @@ def _compare(options: Options) -> None:
     print(compare(_config(options), _workdir(options)))
 
 
+def _sweep(options: Options) -> None:
+    from aft_jax.experiments import sweep
+
+    print(sweep(_config(options), _workdir(options)))
+
+
+def _soup(options: Options) -> None:
+    from aft_jax.experiments import soup
+
+    if options.config is not None:
+        raise UsageError("soup reads the config of the directory; got --config. Leave it out.")
+    print(soup(_workdir(options)))
+
+
 def _report(options: Options) -> None:
     from aft_jax.experiments import report
 
-    print(f"report: {report(_workdir(options))}")
+    workdir = _workdir(options)
+    if options.config is not None:
+        raise UsageError("report reads the configs of its runs; got --config. Leave it out.")
+    print(f"report: {report(workdir, options.runs)}")
 
 
 def _export(options: Options) -> None:
@@ -117,9 +149,13 @@ VERBS: Mapping[str, Callable[[Options], None]] = {
     "verify": _verify,
     "list": _list,
     "import-official": _import_official,
+    "export-official": _export_official,
+    "rank": _rank,
     "train": _train,
     "evaluate": _evaluate,
     "compare": _compare,
+    "sweep": _sweep,
+    "soup": _soup,
     "report": _report,
     "export": _export,
 }
@@ -145,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] not in VERBS:
             raise UsageError(f"the verb is one of {', '.join(VERBS)}; got {words[0]!r}.")
         with _messages():
-            VERBS[words[0]](_parse(words[1:]))
+            VERBS[words[0]](_parse(words[0], words[1:]))
     except (UsageError, flags.Error) as error:
         print(f"aft-jax: {error}", file=sys.stderr)
         return EXIT_NON_FINITE if isinstance(error, NonFiniteError) else EXIT_USAGE
@@ -172,7 +208,7 @@ def _messages() -> Iterator[None]:
         logger.propagate = propagate
 
 
-def _parse(words: Sequence[str]) -> Options:
+def _parse(verb: str, words: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config")
     parser.add_argument("--workdir", type=pathlib.Path)
@@ -182,6 +218,8 @@ def _parse(words: Sequence[str]) -> Options:
         known, rest = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
         raise UsageError(f"a flag is written --name=value; {error}.") from error
+    runs = [word for word in rest if verb == "report" and not word.startswith("-")]
+    rest = [word for word in rest if word not in runs]
     unknown = [word for word in rest if not word.startswith("--config.")]
     if unknown:
         raise UsageError(
@@ -192,7 +230,13 @@ def _parse(words: Sequence[str]) -> Options:
             f"{rest[0]} changes a key of the file that --config=FILE names; it is missing."
         )
     config = _overridden(load_config(known.config), rest) if known.config else None
-    return Options(config=config, workdir=known.workdir, split=known.split, rows=known.rows)
+    return Options(
+        config=config,
+        workdir=known.workdir,
+        split=known.split,
+        rows=known.rows,
+        runs=tuple(map(pathlib.Path, runs)),
+    )
 
 
 def _overridden(config: ml_collections.ConfigDict, overrides: list[str]) -> Any:
@@ -229,9 +273,13 @@ def _usage() -> str:
         "  verify           check the stores' hashes, and rows with the live teacher (--rows=16)\n"
         "  list             the stores in config.features.directory\n"
         "  import-official  make stores of the published code's feature files\n"
+        "  export-official  write the stores as such files, into --workdir\n"
+        "  rank             score teachers and sets of them before training (--workdir=DIR saves)\n"
         "  train            train one student, or resume it\n"
         "  evaluate         evaluate the student of a run on a split (--split=tune)\n"
         "  compare          choose beta on tune, train paired seeds, evaluate on test\n"
-        "  report           write report/index.html for a comparison\n"
+        "  sweep            choose teachers and beta of one method on tune, evaluate on test\n"
+        "  soup             average the students of a sweep or comparison\n"
+        "  report           write report/index.html about --workdir; or there, about RUN [RUN ...]\n"
         "  export           write the student of a run for timm or transformers to load"
     )

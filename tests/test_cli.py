@@ -70,6 +70,17 @@ def test_a_leftover_argument(refusal):
     )
 
 
+def test_directories_follow_the_flags_of_report_alone(refusal):
+    message = refusal("report", "--workdir=out", "first", "second")
+    assert "a report is about a directory" in message
+    assert "first is not there" in message
+    assert "got ['--wide']" in refusal("report", "--workdir=out", "first", "--wide")
+
+
+def test_a_report_reads_the_configs_of_its_runs(refusal):
+    assert "got --config. Leave it out." in refusal("report", CONFIG, "--workdir=out")
+
+
 def test_an_unknown_flag(refusal):
     assert "got ['--wrkdir=run']" in refusal("train", CONFIG, "--wrkdir=run")
 

@@ -31,7 +31,11 @@ PAGES = (
     "students",
     "teachers",
     "stores",
+    "soups",
+    "side_by_side",
     "own_student",
+    "comparing",
+    "reports",
 )  # in the order a reader meets them
 HUB = {
     "facebook/dinov2-small": "models/dinov2",
@@ -227,6 +231,11 @@ def run_command(command: str) -> int:
         path, _, arguments = word.removeprefix("--config=").partition(":")
         small = ",".join(dict.fromkeys(filter(None, [*arguments.split(","), "smoke"])))
         words[words.index(word)] = f"--config={ROOT / path}:{small}"
+    if words[1] in RUNS and configs:
+        words.append("--config.devices=1")  # their batches need not divide by the tests' devices
+    for number, word in enumerate(words):
+        if word.startswith("--config.compare.betas="):
+            words[number] = "--config.compare.betas=(10.0,)"
     if words[1] in RUNS and not configs and any(word.startswith("--config=") for word in words):
         words += [f"--config.{key}={value}" for key, value in SMALL.items()]
     return cli.main(words[1:])

@@ -14,3 +14,4 @@ from aft_jax.config.resolve import differing_keys as differing_keys
 from aft_jax.config.resolve import read_inputs as read_inputs
 from aft_jax.config.resolve import resolve as resolve
 from aft_jax.config.resolve import to_json as to_json
+from aft_jax.config.rules import BETA_RANGE as BETA_RANGE

@@ -16,6 +16,9 @@ from aft_jax.config.keys import (
 )
 from aft_jax.errors import ConfigError
 
+BETA_RANGE = (1e-3, 1e4)
+"""Between which the tuner "online" keeps beta."""
+
 
 def check_rules(config: Config) -> None:
     """Refuses a config whose values cannot work together.
@@ -36,7 +39,9 @@ def check_rules(config: Config) -> None:
         _require(_plain(name), "teachers", "are named by letters, digits, - and _", repr(name))
         _check_teacher(f"teachers.{name}", teacher)
     _check_comparison(config.compare)
-    _check_sweep(config.sweep)
+    _check_sweep(config.sweep, config.log_every)
+    if config.official_quirks:
+        _check_quirks(config)
 
 
 def _check_steps(config: Config) -> None:
@@ -160,7 +165,7 @@ def _check_comparison(plan: CompareConfig) -> None:
     _require(not strangers, "compare.method_options", rule, strangers)
 
 
-def _check_sweep(plan: SweepConfig) -> None:
+def _check_sweep(plan: SweepConfig, log_every: int) -> None:
     _one_of("sweep.tuner", plan.tuner, ("grid", "population", "online"))
     _one_of("sweep.scheduler", plan.scheduler, ("local", "ray"))
     for key in ("betas", "teachers", "seeds"):
@@ -173,6 +178,27 @@ def _check_sweep(plan: SweepConfig) -> None:
     _require(1 < plan.factor < math.inf, "sweep.factor", "is above 1 and finite", plan.factor)
     rate = plan.beta_learning_rate
     _require(0 < rate < math.inf, "sweep.beta_learning_rate", "is positive and finite", rate)
+    if plan.tuner == "population":
+        both = f"{plan.interval} and {log_every}"
+        rule = "is a multiple of config.log_every, when the host looks at the device"
+        _require(plan.interval % log_every == 0, "sweep.interval", rule, both)
+        rule = "has two or more for tuner 'population', whose members they are, all above 0"
+        fine = len(plan.betas) >= 2 and min(plan.betas) > 0
+        _require(fine, "sweep.betas", rule, plan.betas)
+    if plan.tuner == "online":
+        rule = f"are between {BETA_RANGE[0]:g} and {BETA_RANGE[1]:g} for tuner 'online'"
+        fine = all(BETA_RANGE[0] <= beta <= BETA_RANGE[1] for beta in plan.betas)
+        _require(fine, "sweep.betas", rule, plan.betas)
+
+
+def _check_quirks(config: Config) -> None:
+    rule = "is 1 under config.official_quirks: a ragged batch, down to one row, cannot be shared"
+    _require(config.devices == 1, "devices", rule, config.devices)
+    rule = "is 0 under config.official_quirks: the published code shows images as they are"
+    _require(config.views == 0, "views", rule, config.views)
+    rule = "is 0 under config.official_quirks: the published cosine has no warm-up"
+    steps = config.optim.warmup_steps
+    _require(steps == 0, "optim.warmup_steps", rule, steps)
 
 
 def _check_list(key: str, values: tuple[Any, ...]) -> None:

@@ -5,6 +5,7 @@ from aft_jax.data.dataset import Dataset as Dataset
 from aft_jax.data.dataset import Example as Example
 from aft_jax.data.dataset import Examples as Examples
 from aft_jax.data.dataset import ids_digest as ids_digest
+from aft_jax.data.dataset import joined as joined
 from aft_jax.data.dataset import take as take
 from aft_jax.data.inputs import Inputs as Inputs
 from aft_jax.data.inputs import make_inputs as make_inputs
@@ -14,6 +15,8 @@ from aft_jax.data.load import load_split as load_split
 from aft_jax.data.load import load_splits as load_splits
 from aft_jax.data.load import load_uncarved as load_uncarved
 from aft_jax.data.load import report_overlap as report_overlap
+from aft_jax.data.loader import OfficialOrder as OfficialOrder
+from aft_jax.data.loader import Order as Order
 from aft_jax.data.loader import PaddedRows as PaddedRows
 from aft_jax.data.loader import RowOrder as RowOrder
 from aft_jax.data.loader import evaluation_batches as evaluation_batches

@@ -76,6 +76,28 @@ class Subset:
 
 
 @dataclasses.dataclass(frozen=True)
+class Joined:
+    """The examples of one source, then those of another.
+
+    Attributes:
+        first: those that come first.
+        second: those after them.
+    """
+
+    first: Examples
+    second: Examples
+
+    def __len__(self) -> int:
+        """The number of both."""
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, row: int) -> Example:
+        """The example at a position among both."""
+        before = len(self.first)
+        return self.first[row] if row < before else self.second[row - before]
+
+
+@dataclasses.dataclass(frozen=True)
 class Dataset:
     """The examples of one split.
 
@@ -130,3 +152,32 @@ def take(dataset: Dataset, rows: np.ndarray, **changes: Any) -> Dataset:
         "digests": dataset.digests[rows] if len(dataset.digests) else dataset.digests,
     }
     return dataclasses.replace(dataset, **(chosen | changes))
+
+
+def joined(first: Dataset, second: Dataset) -> Dataset:
+    """Two splits of one data set as one, the rows of the second after those of the first.
+
+    Args:
+        first: a split.
+        second: another; its ids may be those of the first, where names are counted anew in each.
+
+    Returns:
+        The data set; its split is named "<first>+<second>".
+    """
+    known = bool(len(first.digests) and len(second.digests))
+    return dataclasses.replace(
+        first,
+        split=f"{first.split}+{second.split}",
+        ids=np.concatenate([first.ids, second.ids]),
+        labels=np.concatenate([first.labels, second.labels]),
+        examples=_joined_examples(first.examples, second.examples),
+        digests=np.concatenate([first.digests, second.digests]) if known else first.digests[:0],
+        skipped=(*first.skipped, *second.skipped),
+    )
+
+
+def _joined_examples(first: Examples, second: Examples) -> Examples:
+    """Arrays stay one array, which is read without a loop over the rows."""
+    if isinstance(first, ArrayExamples) and isinstance(second, ArrayExamples):
+        return ArrayExamples(np.concatenate([first.array, second.array]), first.name)
+    return Joined(first, second)

@@ -84,6 +84,55 @@ class RowOrder:
         return shuffled[place * self.batch_size : (place + 1) * self.batch_size]
 
 
+FROZEN_BATCHES = 100
+"""Up to so many batches an epoch the published code draws once and keeps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OfficialOrder:
+    """The rows of every training step as the published code has them: no row is dropped.
+
+    The last batch of an epoch has the rows that are left, down to one. Where an epoch has at most
+    `FROZEN_BATCHES` batches, every epoch is the first one again; else it is reshuffled.
+
+    Attributes:
+        rows: n, examples of the split.
+        batch_size: b, rows of a batch but for the last of an epoch.
+        seed: of the shuffles.
+    """
+
+    rows: int
+    batch_size: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one pass, the ragged one included."""
+        return -(-self.rows // self.batch_size)
+
+    def epoch(self, step: int) -> int:
+        """The pass, from 0, that a step belongs to."""
+        return step // self.steps_per_epoch
+
+    def batch(self, step: int) -> np.ndarray:
+        """The rows of the batch that optimizer step `step` (from 0) trains on.
+
+        Args:
+            step: the step.
+
+        Returns:
+            [b], or fewer, positions in the split.
+        """
+        epoch, place = divmod(step, self.steps_per_epoch)
+        frozen = self.steps_per_epoch <= FROZEN_BATCHES
+        shuffled = _shuffled(self.rows, self.seed, 0 if frozen else epoch)
+        return shuffled[place * self.batch_size : (place + 1) * self.batch_size]
+
+
+Order = RowOrder | OfficialOrder
+"""Which rows each step has."""
+
+
 @functools.lru_cache(maxsize=4)  # batches are prepared ahead, so two epochs are in use at once
 def _shuffled(rows: int, seed: int, epoch: int) -> np.ndarray:
     order = np.random.default_rng([seed, epoch]).permutation(rows)

@@ -3,14 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from aft_jax.experiments.curves import Curve
-from aft_jax.experiments.diagnostics import Diagnostics
-from aft_jax.experiments.formatting import number, percent, points, quantity
+from aft_jax.experiments.formatting import listed, number, percent, points, quantity
 from aft_jax.experiments.records import Comparison
-from aft_jax.experiments.statistics import MethodResult, tune_by_beta
-from aft_jax.types import Float
+from aft_jax.experiments.statistics import MethodResult, Summary, tune_by_beta
+
+CHOICE_NOTE = (
+    "The chosen setting is in bold. The best of many settings looks better on tune than it is: a "
+    "difference within the std over seeds decides nothing."
+)
 
 
 def intervals(results: Sequence[MethodResult]) -> str:
@@ -21,7 +22,7 @@ def intervals(results: Sequence[MethodResult]) -> str:
     above = [name for name, row in shown.items() if row.mean > 0 and name not in across]
     below = [name for name, row in shown.items() if row.mean < 0 and name not in across]
     parts = [
-        f"{_listed(names)} {'lies' if len(names) == 1 else 'lie'} {words}"
+        f"{listed(names)} {'lies' if len(names) == 1 else 'lie'} {words}"
         for names, words in (
             (above, f"right of it (better than {baseline})"),
             (below, f"left of it (worse than {baseline})"),
@@ -56,65 +57,61 @@ def learning_curves(
         f"{method} from {curve.mean[0]:.3f} to {curve.mean[-1]:.3f}"
         for method, curve in regularizer.items()
     ]
-    seeds = quantity(min(curve.count for curve in tune.values()), "seed")
+    text = f"{_averaged(tune)}: at step {last:,} the tune {metric} ends with {listed(ends)}"
+    return text + (f", and the regularizer moves for {listed(falls)}." if falls else ".")
+
+
+def learning_panels(tune: Mapping[str, Curve], baseline: str, metric: str) -> str:
+    """Which curve ends highest, and how many end above the baseline."""
+    ends = {name: float(curve.mean[-1]) for name, curve in tune.items()}
+    best = max(ends, key=lambda name: ends[name])
     text = (
-        f"Mean over {seeds}, bands of one standard deviation: at step {last:,} the tune {metric} "
-        f"ends with {_listed(ends)}"
+        f"{_averaged(tune)}, a panel for each: the highest tune {metric} at the end has {best} "
+        f"with {percent(ends[best])} %"
     )
-    return text + (f", and the regularizer moves for {_listed(falls)}." if falls else ".")
+    if baseline not in ends:
+        return f"{text}."
+    above = sum(end > ends[baseline] for name, end in ends.items() if name != baseline)
+    return (
+        f"{text}; {above} of {len(ends) - 1} end above {baseline}, the dashed grey line of every "
+        f"panel ({percent(ends[baseline])} %)."
+    )
 
 
-def beta_curve(comparison: Comparison, level: tuple[str, float] | None) -> str:
-    """Where the search peaks, and what the chosen beta gains over the baseline on tune.
+def beta_curve(
+    search: Mapping[str, Mapping[float, Summary]],
+    level: tuple[str, float] | None,
+    *,
+    rings: bool = True,
+) -> str:
+    """Where the search peaks, and what the best beta gains over the baseline on tune.
 
     Args:
-        comparison: what was measured.
+        search: method -> beta -> metric on tune over seeds.
         level: name and mean tune metric of the baseline, if it was run.
+        rings: whether a beta was chosen.
 
     Returns:
         One sentence.
     """
     parts = []
-    for method in dict.fromkeys(trial.method for trial in comparison.beta_search):
-        rows = tune_by_beta(comparison.beta_search, method)
+    for method, rows in search.items():
         best = max(rows, key=lambda beta: rows[beta].mean)
         score = f"{percent(rows[best].mean)} %"
         if level:
             score += f", {points(rows[best].mean - level[1])} points against {level[0]}"
         parts.append(f"{method} peaks at beta {number(best)} ({score})")
-    return (
-        "Dots are single runs, bars one standard deviation, rings the chosen betas: "
-        f"{_listed(parts)}."
-    )
+    marks = ", rings the chosen betas" if rings else ""
+    return f"Dots are single runs, bars one standard deviation{marks}: {listed(parts)}."
 
 
-def gates(gates: Mapping[str, Float[np.ndarray, " _"]]) -> str:
-    """How far the gates of each teacher spread from their start."""
+def beta_schedules(moved: Mapping[str, tuple[int, Sequence[float]]]) -> str:
+    """Where beta began and ended for each student."""
     parts = [
-        f"{quantity(len(values), 'gate')} of {teacher} now span {values.min():.2f} to "
-        f"{values.max():.2f} with {percent(float(np.mean(values > 0.5)), 0)} % above 1/2"
-        for teacher, values in gates.items()
+        f"{name} from {number(betas[0])} to {number(betas[-1])}"
+        for name, (_, betas) in moved.items()
     ]
-    return (
-        f"All gates start at 1/2, and only their ratios matter, as rows are normalised: "
-        f"{_listed(parts)}."
-    )
-
-
-def kernels(diagnostics: Diagnostics) -> str:
-    """Which student's kernel is closest to the teacher's."""
-    examples = quantity(len(diagnostics.labels), "tune example")
-    opening = f"Similarity of {examples} sorted by class"
-    if diagnostics.gates:
-        opening += ", the teacher's by its features weighted with the learned gates"
-    distances = diagnostics.distances
-    if not distances:
-        return f"{opening}."
-    ranked = sorted(distances, key=lambda name: distances[name])
-    listed = _listed([f"{name} at R = {distances[name]:.3f}" for name in ranked])
-    if len(ranked) == 1:
-        return f"{opening}: the student's distance to the teacher is {listed}."
-    return f"{opening}: closest to the teacher is {ranked[0]} ({listed})."
+    return f"Each line is one final student; beta moved for {listed(parts)}."
 
 
 def choice(comparison: Comparison, readings: int | None) -> list[str]:
@@ -155,25 +152,45 @@ def caveats(comparison: Comparison, results: Sequence[MethodResult]) -> list[str
     intervals = [row for row in results if row.difference is not None]
     if not intervals:
         return ["Without at least two paired seeds nothing is known about the scatter."]
+    baseline = results[0]
     sentences = [
-        f"Differences are paired: each seed of a method minus the same seed of "
-        f"{results[0].method}; the interval is Student's t."
+        f"Differences are paired: each seed of a method minus the same seed of {baseline.method}."
     ]
-    examples = comparison.dataset["splits"]["test"]
-    if comparison.metric == "accuracy" and examples > 0:
-        accuracy = results[0].test.mean
-        error = 100 * math.sqrt(max(accuracy * (1 - accuracy), 0) / examples)
-        sentences.append(
-            f"It covers the scatter between seeds on these {examples:,} test examples, not the "
-            "draw of the examples: another test set of this size would move an accuracy by about "
-            f"{error:.1f} points (one standard error)."
-        )
+    sentences.append(_cover(comparison, baseline.test.mean, intervals))
     if len(intervals) > 1:
         sentences.append(
             "Each interval stands for itself: with several methods, one of them excludes zero by "
-            "chance more often than one time in twenty."
+            "chance more often than one time in twenty. The adjusted p (Holm's rule) holds for all "
+            "of them together: below 0.05 a difference is shown in spite of the others."
         )
     return sentences
+
+
+def _averaged(curves: Mapping[str, Curve]) -> str:
+    """What a line is, and its band."""
+    counts = sorted({curve.count for curve in curves.values()})
+    if counts == [1]:
+        return "Single runs"
+    seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    return f"Mean over {seeds} seeds, bands of one standard deviation"
+
+
+def _cover(comparison: Comparison, accuracy: float, intervals: Sequence[MethodResult]) -> str:
+    """What an interval covers, and what it leaves out."""
+    examples = comparison.dataset["splits"]["test"]
+    if all(row.difference is not None and row.difference.bootstrapped for row in intervals):
+        return (
+            f"Intervals cover the scatter between seeds and the draw of the {examples:,} test "
+            "examples: a bootstrap over both, never narrower than Student's t over the seeds."
+        )
+    text = "Intervals are Student's t: they cover the scatter between seeds"
+    if comparison.metric != "accuracy" or examples == 0:
+        return f"{text}, not the draw of the test examples."
+    error = 100 * math.sqrt(max(accuracy * (1 - accuracy), 0) / examples)
+    return (
+        f"{text} on these {examples:,} test examples, not the draw of the examples: another test "
+        f"set of this size would move an accuracy by about {error:.1f} points (one standard error)."
+    )
 
 
 def _chosen(method: str, beta: float, means: Mapping[float, float]) -> str:
@@ -189,8 +206,3 @@ def _chosen(method: str, beta: float, means: Mapping[float, float]) -> str:
         end = "largest" if beta == max(means) else "smallest"
         return f"{text}; it is the {end} that was tried, so a wider search may find a better one."
     return f"{text}."
-
-
-def _listed(items: Sequence[str]) -> str:
-    """Items in a sentence: "a", "a and b", "a, b and c"."""
-    return " and ".join(filter(None, [", ".join(items[:-1]), items[-1]]))

@@ -8,59 +8,30 @@
 Each training run has its own directory, so an interrupted comparison resumes where it stopped.
 """
 
-import contextlib
 import dataclasses
-import importlib.metadata
 import logging
 import pathlib
-import platform
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-from tqdm import tqdm
-
-import aft_jax
 from aft_jax.config import Config
-from aft_jax.data import Dataset, load_split, report_overlap
+from aft_jax.data import load_split
+from aft_jax.errors import UsageError
 from aft_jax.experiments import records
+from aft_jax.experiments.comparison_table import summarise
 from aft_jax.experiments.diagnose import diagnose
-from aft_jax.experiments.statistics import tune_by_beta, verdict
-from aft_jax.features import TeacherFeatures, has_store, read_manifest, store_path
+from aft_jax.experiments.facts import dataset_facts, environment, teacher_facts
+from aft_jax.experiments.final_scores import score_runs
+from aft_jax.experiments.method_runs import FinishedRun, planned_steps, train_methods
+from aft_jax.features import TeacherFeatures, has_store, store_path
+from aft_jax.files import sha256_of
 from aft_jax.progress import progress_bar
-from aft_jax.students import load_student
 from aft_jax.training import workdir as run_directory
-from aft_jax.training.batches import StudentData, read_by_student, teacher_features
-from aft_jax.training.evaluate import evaluate_on
-from aft_jax.training.experiment import Experiment, RunData, build
-from aft_jax.training.metrics import MetricsWriter
+from aft_jax.training.batches import teacher_features
+from aft_jax.training.experiment import Experiment, build
+from aft_jax.training.methods import LEARNERS
 from aft_jax.training.sharding import replicated
-from aft_jax.training.trainer import fit
 
 _LOG = logging.getLogger(__name__)
-
-
-class FinishedRun(NamedTuple):
-    """One training run, before the test split is looked at.
-
-    Attributes:
-        method: regularizer name.
-        beta: its strength.
-        seed: of the run.
-        tune: accuracy on the tune split.
-        directory: the run's, relative to the comparison's.
-        seconds: wall-clock time since it last started or resumed.
-        parameters: of the student.
-    """
-
-    method: str
-    beta: float
-    seed: int
-    tune: float
-    directory: str
-    seconds: float
-    parameters: int
 
 
 def compare(config: Config, workdir: pathlib.Path) -> str:
@@ -72,203 +43,144 @@ def compare(config: Config, workdir: pathlib.Path) -> str:
             there.
 
     Returns:
-        The verdict, one sentence.
+        The table of methods and the verdict, lines of text.
 
     Raises:
         ConfigError: a method is unknown, or the directory belongs to another config.
         StoreError: a feature store is missing or does not fit.
+        UsageError: no method finished.
     """
     run_directory.check(workdir, config)
-    if (workdir / records.FILE_NAME).exists():
-        return verdict(records.load(workdir))
+    finished = _finished(workdir)
+    if finished is not None:
+        return summarise(finished, workdir)
     experiments = _build(config)
     run_directory.claim(workdir, config)
-    searched = [m for m, experiment in experiments.items() if experiment.regularizer.reads_teachers]
     # Read before training: a damaged store is found now, not by the pictures at the end.
-    teachers = _teacher_facts(experiments[searched[0]]) if searched else {}
-    tune_features = _tune_features(experiments[searched[0]]) if searched else None
-    plan = config.compare
-    search_runs = len(searched) * len(plan.betas) * len(plan.search_seeds)
-    steps = (search_runs + len(experiments) * len(plan.seeds)) * config.steps
-    with progress_bar(steps, f"compare {workdir}", "step") as bar:
-        search = tuple(
-            trial for method in searched for trial in _search(experiments[method], workdir, bar)
-        )
-        chosen = {method: choose_beta(search, method) for method in searched}
-        runs = [
-            _train(experiments[method], chosen.get(method, 0.0), seed, workdir, bar)
-            for seed in plan.seeds
-            for method in experiments
-        ]
-    first_runs = {run.method: workdir / run.directory for run in reversed(runs)}
-    diagnose(experiments, first_runs, tune_features, workdir)
+    teachers = _teachers(experiments)
+    tune_features = _tune_features(experiments)
+    with progress_bar(planned_steps(experiments), f"compare {workdir}", "step") as bar:
+        training = train_methods(experiments, workdir, bar)
+    _diagnose(experiments, training.runs, tune_features, workdir)
+    first = next(iter(experiments.values()))
+    train, tune = (part.dataset for part in first.data)
     test = load_split(config.data, "test")
     comparison = records.Comparison(
-        **_facts(config, experiments, test, runs[0].parameters),
+        dataset=dataset_facts(train, tune, test),
+        student=_student_facts(config, experiments, training.runs),
         teachers=teachers,
-        beta_search=search,
-        chosen_beta=chosen,
-        trials=tuple(_test(experiments, runs, read_by_student(config, test), workdir)),
+        config_sha256=sha256_of(workdir / run_directory.CONFIG),
+        method_options={name: part.config.method_options for name, part in experiments.items()},
+        metric="accuracy",
+        environment=environment(),
+        beta_search=training.search,
+        chosen_beta=training.chosen_beta,
+        trials=score_runs(experiments, training.runs, test, workdir),
+        failed_trials=training.failed_trials,
+        failed_methods=training.failed_methods,
     )
     records.save(comparison, workdir)
-    return verdict(comparison)
+    return summarise(comparison, workdir)
+
+
+def _finished(workdir: pathlib.Path) -> records.Comparison | None:
+    """The comparison that this directory holds, unless something of it is to be done (again)."""
+    if not (workdir / records.FILE_NAME).exists():
+        return None
+    try:
+        found = records.load(workdir)
+    except UsageError as error:
+        _LOG.warning("%s Its finished runs are kept.", error)
+        return None
+    return None if found.failed_trials else found
 
 
 def _build(config: Config) -> dict[str, Experiment]:
-    """An experiment for each method; they share the data and the teachers' features."""
-    data, features, experiments = None, None, {}
+    """An experiment for each method; they share the data, the teachers' features and the student.
+
+    All are built before any trains: a mistake in the config of one is found now.
+    """
+    experiments: dict[str, Experiment] = {}
+    data, features, shared = None, None, None
     for method in config.compare.methods:
-        experiment = build(_for_method(config, method), data, features)
-        data = RunData(experiment.train, experiment.tune)
-        features = experiment.features or features
+        try:
+            experiment = build(_for_method(config, method), data, features)
+        except UsageError as error:
+            raise type(error)(f"{method!r} in config.compare.methods: {error}") from error
+        data, features = experiment.data, experiment.features or features
+        if _trains_student(experiment):
+            shared = shared or experiment
+            # One copy of the starting weights, and one program that evaluates.
+            experiment = dataclasses.replace(
+                experiment,
+                start=shared.start,
+                weights=shared.weights,
+                student=shared.student,
+                eval_step=shared.eval_step,
+            )
         experiments[method] = experiment
     return experiments
 
 
-def _tune_features(experiment: Experiment) -> TeacherFeatures | None:
-    """The teachers' features of the tune split, or None where they were never extracted."""
-    config, tune = experiment.config, experiment.tune.dataset
+def _for_method(config: Config, method: str) -> Config:
+    """The config with another method and its options, see `CompareConfig.method_options`."""
+    own = config.method_options if method == config.method else {}
+    options = config.compare.method_options.get(method, own)
+    return dataclasses.replace(config, method=method, method_options=options)
+
+
+def _trains_student(experiment: Experiment) -> bool:
+    """Whether the config's student is what trains; other learners read inputs of their own."""
+    return experiment.train is experiment.data.train
+
+
+def _teachers(experiments: Mapping[str, Experiment]) -> dict[str, records.TeacherFacts]:
+    """The teachers whose stores some method reads; those of test are inputs of learners alone."""
+    first = next(iter(experiments.values()))
+    splits = [part.dataset.split for part in first.data]
+    if any(name in LEARNERS and LEARNERS[name].reads_stores for name in experiments):
+        splits.append(first.config.data.test)
+    elif not any(part.has_beta for part in experiments.values()):
+        return {}
+    return teacher_facts(first.config, dict.fromkeys(splits))
+
+
+def _tune_features(experiments: Mapping[str, Experiment]) -> TeacherFeatures | None:
+    """The teachers' features of the tune split, or None where no method, or no store, has any."""
+    transfers = [part for part in experiments.values() if part.features is not None]
+    if not transfers:
+        return None
+    config, tune = transfers[0].config, transfers[0].data.tune.dataset
     if not all(has_store(store_path(config, name, tune.split)) for name in config.teachers):
         _LOG.warning("no stores of the tune split: the report will have no pictures of kernels")
         return None
     # Pictures need no division of the rows over devices.
-    return teacher_features(config, tune, replicated(experiment.mesh))
+    return teacher_features(config, tune, replicated(transfers[0].mesh))
 
 
-def _teacher_facts(experiment: Experiment) -> dict[str, records.TeacherFacts]:
-    facts: dict[str, records.TeacherFacts] = {}
-    for name in experiment.config.teachers:
-        manifest = read_manifest(
-            store_path(experiment.config, name, experiment.train.dataset.split)
-        )
-        facts[name] = {
-            "id": manifest.teacher_id,
-            "parameters": manifest.teacher_parameters,
-            "width": manifest.shape[1],
-        }
-    return facts
-
-
-def choose_beta(search: tuple[records.BetaTrial, ...], method: str) -> float:
-    """The beta with the best mean on the tune split; of equal ones the smallest.
-
-    Args:
-        search: the runs of the search.
-        method: whose beta.
-
-    Returns:
-        The beta.
-    """
-    means = {beta: scores.mean for beta, scores in tune_by_beta(search, method).items()}
-    return max(sorted(means), key=lambda beta: means[beta])
-
-
-def _for_method(config: Config, method: str) -> Config:
-    """The config with another method; `method_options` are those of the config's own method."""
-    options = config.method_options if method == config.method else {}
-    return dataclasses.replace(config, method=method, method_options=options)
-
-
-def _search(experiment: Experiment, workdir: pathlib.Path, bar: tqdm) -> list[records.BetaTrial]:
-    plan = experiment.config.compare
-    runs = [
-        _train(experiment, beta, seed, workdir, bar)
-        for beta in plan.betas
-        for seed in plan.search_seeds
-    ]
-    return [records.BetaTrial(run.method, run.beta, run.seed, run.tune) for run in runs]
-
-
-def _train(
-    experiment: Experiment, beta: float, seed: int, workdir: pathlib.Path, bar: tqdm
-) -> FinishedRun:
-    config = experiment.config
-    # A run of a comparison is short and resumes from its start: one checkpoint, at the end.
-    config = dataclasses.replace(config, seed=seed, beta=beta, checkpoint_every=config.steps)
-    directory = f"trials/{config.method}-beta{beta:g}-seed{seed}"
-    run_directory.claim(workdir / directory, config)
-    result = run_directory.result(workdir / directory)
-    if result is None:
-        result = fit(experiment, config, workdir / directory, bar)
-    else:
-        bar.update(config.steps)
-    return FinishedRun(
-        method=config.method,
-        beta=beta,
-        seed=seed,
-        tune=result["tune"]["accuracy"],
-        directory=directory,
-        seconds=result["seconds"],
-        parameters=result["parameters"],
-    )
-
-
-def _test(
+def _diagnose(
     experiments: Mapping[str, Experiment],
-    runs: list[FinishedRun],
-    test: StudentData,
+    runs: tuple[FinishedRun, ...],
+    tune_features: TeacherFeatures | None,
     workdir: pathlib.Path,
-) -> list[records.Trial]:
-    """The final runs with their results on the test split."""
-    steps = experiments[runs[0].method].config.steps
-    trials = []
-    for run in runs:
-        experiment, directory = experiments[run.method], workdir / run.directory
-        variables = jax.device_put(load_student(directory).variables, replicated(experiment.mesh))
-        rows, mesh = experiment.config.batch_size, experiment.mesh
-        values = evaluate_on(experiment.eval_step, variables, test, rows, mesh)
-        with contextlib.closing(MetricsWriter(directory, steps)) as writer:
-            writer.write(steps, "test", values)
-        trials.append(
-            records.Trial(
-                method=run.method,
-                beta=run.beta,
-                seed=run.seed,
-                test=values["accuracy"],
-                tune=run.tune,
-                directory=run.directory,
-                seconds=run.seconds,
-            )
-        )
-    return trials
-
-
-def _facts(
-    config: Config, experiments: Mapping[str, Experiment], test: Dataset, parameters: int
-) -> dict[str, Any]:
-    """What was compared on what, for the record."""
-    experiment = next(iter(experiments.values()))
-    train, tune = experiment.train.dataset, experiment.tune.dataset
-    sizes = {"train": len(train), "tune": len(tune), "test": len(test)}
-    shared = report_overlap((train, test)) | report_overlap((tune, test))
-    return {
-        "dataset": {
-            "name": train.name,
-            "version": train.version,
-            "splits": sizes,
-            "num_classes": len(train.classes),
-            "overlap": shared,
-            "skipped": {part.split: list(part.skipped) for part in (train, test) if part.skipped},
-        },
-        "student": {
-            "name": config.student.name,
-            "parameters": parameters,
-            "init_from": config.student.init_from or config.student.pretrained or None,
-        },
-        "metric": "accuracy",
-        "environment": environment(),
+) -> None:
+    """Keeps gates and kernels of the first run of every method that trains the student."""
+    first_runs = {
+        run.method: workdir / run.directory
+        for run in reversed(runs)
+        if _trains_student(experiments[run.method])
     }
+    shown = {method: experiments[method] for method in experiments if method in first_runs}
+    if shown:
+        diagnose(shown, first_runs, tune_features, workdir)
 
 
-def environment() -> dict[str, str]:
-    """Versions and devices, for the record."""
-    devices = jax.devices()
+def _student_facts(
+    config: Config, experiments: Mapping[str, Experiment], runs: tuple[FinishedRun, ...]
+) -> records.StudentFacts:
+    students = [run for run in runs if _trains_student(experiments[run.method])]
     return {
-        "aft_jax": aft_jax.__version__,
-        "jax": jax.__version__,
-        "jaxlib": importlib.metadata.version("jaxlib"),
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": f"{devices[0].device_kind} x {len(devices)}",
+        "name": config.student.name,
+        "parameters": (students or runs)[0].parameters,
+        "init_from": config.student.init_from or config.student.pretrained or None,
     }

@@ -21,34 +21,44 @@ class Diagnostics:
 
     Attributes:
         gates: teacher -> [t] learned gates, in (0, 1); training starts all of them at 1/2.
-        kernels: "teacher" (its features weighted by the gates of the AFT student) and students
-            by method -> [b, b] cosine kernel over the same tune examples, sorted by class.
+        kernels: "teacher" (all teachers' features weighted by the gates of the AFT student),
+            "start" (the student before training) and the trained students by method -> [b, b]
+            cosine kernel over the same tune examples, sorted by class.
         labels: [b] class of each example; empty where there are no kernels.
+        shares: teacher -> its share of the teachers' kernel; they add up to one. Empty where the
+            teachers are multiplied.
+        without: teacher -> [b, b] the kernel of the other teachers; empty for a single one.
     """
 
     gates: Mapping[str, Float[np.ndarray, " _"]]
     kernels: Mapping[str, Float[np.ndarray, "b b"]]
     labels: Int[np.ndarray, " b"]
+    shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    without: Mapping[str, Float[np.ndarray, "b b"]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def students(self) -> list[str]:
+        """The names of the students' kernels, the untrained one first."""
+        names = [name for name in self.kernels if name != "teacher"]
+        return sorted(names, key=lambda name: name != "start")
 
     @property
     def distances(self) -> dict[str, float]:
         """R between each student's kernel and the teacher's; empty without a teacher kernel."""
-        students = [name for name in self.kernels if name != "teacher"]
         if "teacher" not in self.kernels:
             return {}
-        return {
-            name: kernel_distance(self.kernels[name], self.kernels["teacher"]) for name in students
-        }
+        teacher = self.kernels["teacher"]
+        return {name: kernel_distance(self.kernels[name], teacher) for name in self.students}
 
 
 def load_diagnostics(workdir: str | os.PathLike[str]) -> Diagnostics | None:
     """Reads `diagnostics.npz`.
 
     Args:
-        workdir: directory of the comparison.
+        workdir: directory of a comparison or a training run.
 
     Returns:
-        The arrays, or None where the comparison wrote none.
+        The arrays, or None where there are none.
 
     Raises:
         UsageError: kernels and labels do not fit together.
@@ -60,14 +70,16 @@ def load_diagnostics(workdir: str | os.PathLike[str]) -> Diagnostics | None:
         arrays = {name: file[name] for name in file.files}
     labels = arrays.pop("kernel/labels", np.zeros(0, np.int64))
     kernels = _group(arrays, "kernel/")
-    for name, kernel in kernels.items():
+    without = _group(arrays, "without/")
+    for name, kernel in [*kernels.items(), *without.items()]:
         if kernel.shape != (len(labels), len(labels)):
             raise UsageError(
                 f"{path}: a kernel is [b, b] over the b examples of kernel/labels; kernel/{name} "
                 f"has shape {kernel.shape}, kernel/labels has {labels.shape}. "
-                "Run `aft-jax compare` again in this directory to rewrite it."
+                "Delete the file: a report without it leaves these pictures out."
             )
-    return Diagnostics(_group(arrays, "gates/"), kernels, labels)
+    shares = {name: float(share) for name, share in _group(arrays, "share/").items()}
+    return Diagnostics(_group(arrays, "gates/"), kernels, labels, shares, without)
 
 
 def kernel_distance(kernel: Float[np.ndarray, "b b"], teacher: Float[np.ndarray, "b b"]) -> float:

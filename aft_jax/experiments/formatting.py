@@ -1,5 +1,7 @@
 """Numbers as a reader of a report sees them."""
 
+from collections.abc import Sequence
+
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -30,11 +32,38 @@ def number(value: float) -> str:
     return f"{value:.6g}".replace("-", _MINUS)
 
 
+def rounded(value: float) -> str:
+    """A number to three digits: 322.8 -> "323", 0.01234 -> "0.0123"."""
+    return number(float(f"{value:.3g}"))
+
+
 def whole(count: int) -> str:
     """A count with thousands separated: 98765 -> "98,765"."""
     return f"{count:,}"
 
 
-def quantity(count: int, noun: str) -> str:
-    """A count with its noun: (1, "seed") -> "1 seed", (10, "seed") -> "10 seeds"."""
-    return f"{whole(count)} {noun}" if count == 1 else f"{whole(count)} {noun}s"
+def quantity(count: int, noun: str, plural: str = "") -> str:
+    """A count with its noun: (1, "seed") -> "1 seed", (2, "class", "classes") -> "2 classes"."""
+    return f"{whole(count)} {noun}" if count == 1 else f"{whole(count)} {plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it: 0.42 -> "0.42 s", 75 -> "1 min 15 s", 7500 -> "2 h 5 min".
+
+    Args:
+        seconds: the time.
+
+    Returns:
+        The words for it.
+    """
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def listed(items: Sequence[str]) -> str:
+    """Items in a sentence: "a", "a and b", "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))

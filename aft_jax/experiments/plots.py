@@ -1,34 +1,36 @@
-"""The figures of a report, each a function from measured numbers to a Matplotlib figure."""
+"""The figures about whole runs, each a function from measured numbers to a Matplotlib figure."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from aft_jax.experiments.curves import Curve
-from aft_jax.experiments.diagnostics import Diagnostics
 from aft_jax.experiments.drawing import (
     BASELINE,
     COLOURS,
     FAINT,
     INK,
-    TEXT_SIZE,
+    Look,
     bands,
-    colours,
     finite,
+    leftmost,
     legend,
+    looks,
+    name_curves,
     new_figure,
+    panels,
     style,
+    title,
     whole_steps,
 )
 from aft_jax.experiments.formatting import number, points
-from aft_jax.experiments.records import BetaTrial
-from aft_jax.experiments.statistics import MethodResult, summary, tune_by_beta
-from aft_jax.types import Float, Int
+from aft_jax.experiments.statistics import MethodResult, Summary, summary
 
-_PANELS_PER_ROW = 4
+MOST_LINES = 4
+"""Lines that one panel can hold; more of them get a panel each."""
 
 
 def intervals(results: Sequence[MethodResult]) -> Figure:
@@ -42,15 +44,13 @@ def intervals(results: Sequence[MethodResult]) -> Figure:
     """
     methods = [result.method for result in results]
     shown = [(row.method, row.difference) for row in results if row.difference is not None]
-    palette = colours(methods)
+    palette = looks(methods)
     figure = new_figure(width=7.2, height=1.1 + 0.42 * len(shown))
     axes = figure.subplots()
     for row, (method, difference) in enumerate(shown):
-        colour = palette[method]
-        axes.plot(
-            [100 * difference.low, 100 * difference.high], [row, row], color=colour, linewidth=3
-        )
-        axes.plot(100 * difference.mean, row, "o", color=colour, markersize=8)
+        bounds, (colour, marker) = [100 * difference.low, 100 * difference.high], palette[method]
+        axes.plot(bounds, [row, row], color=colour, linewidth=3)
+        axes.plot(100 * difference.mean, row, marker, color=colour, markersize=8)
     axes.axvline(0, color=INK, linewidth=1)
     style(axes, f"points of difference to {methods[0]} on test (mean and 95 % interval)", "")
     axes.grid(False)
@@ -74,16 +74,12 @@ def paired_seeds(scores: Mapping[str, Mapping[int, float]], metric: str) -> Figu
         mean.
     """
     baseline, *treatments = scores
-    rows, columns = _grid(len(treatments))
-    figure = new_figure(width=max(4.2, 2.6 * columns), height=3.6 * rows)
-    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    for axes, method in zip(grid.flat, treatments, strict=False):
+    figure, grid = panels(len(treatments), height=3.6, sharey=True)
+    for axes, method in zip(grid, treatments, strict=True):
         _pairs(axes, scores[baseline], scores[method])
-        style(axes, "", f"test {metric} (%)" if axes in grid[:, 0] else "")
+        style(axes, "", f"test {metric} (%)" if leftmost(axes) else "")
         axes.set_xticks([0, 1], [baseline, method])
         axes.set_xlim(-0.25, 1.25)
-    for axes in list(grid.flat)[len(treatments) :]:
-        axes.set_visible(False)
     return figure
 
 
@@ -93,34 +89,57 @@ def learning_curves(
     """The metric on tune over training, and the training regularizer in a second panel.
 
     Args:
-        tune: method -> curve of the metric, fractions.
-        regularizer: method -> curve of the regularizer before beta; the panel is left out where
+        tune: name -> curve of the metric, fractions; at most `MOST_LINES`.
+        regularizer: name -> curve of the regularizer before beta; the panel is left out where
             there is none.
-        methods: all methods of the comparison, baseline first; they fix the colours.
+        methods: all names of the page, baseline first; they fix the colours.
         metric: name of the metric, for the axis.
 
     Returns:
         The figure: mean over seeds as a line, one standard deviation as a band.
     """
-    panels = 2 if regularizer else 1
-    figure = new_figure(width=4.8 * panels, height=3.4)
+    shown = 2 if regularizer else 1
+    figure = new_figure(width=4.8 * shown if shown > 1 else 6.4, height=3.4)
     figure.set_layout_engine("constrained", wspace=0.06)
-    axes = figure.subplots(1, panels, squeeze=False)[0]
+    axes = figure.subplots(1, shown, squeeze=False)[0]
     bands(axes[0], tune, methods, scale=100.0)
     style(axes[0], "training step", f"tune {metric} (%)")
     whole_steps(axes[0])
-    legend(axes[0])
+    name_curves(axes[0])
     if regularizer:
         bands(axes[1], regularizer, methods, scale=1.0)
         style(axes[1], "training step", "training regularizer (before beta)")
         whole_steps(axes[1])
         axes[1].set_ylim(bottom=0)
-        legend(axes[1])
+        name_curves(axes[1])
+    return figure
+
+
+def learning_panels(tune: Mapping[str, Curve], methods: Sequence[str], metric: str) -> Figure:
+    """The metric on tune over training for many methods: a panel each, beside the baseline.
+
+    Args:
+        tune: name -> curve of the metric, fractions.
+        methods: all names of the page, baseline first; they fix the colours.
+        metric: name of the metric, for the axis.
+
+    Returns:
+        The figure; the baseline is the dashed grey line of every panel.
+    """
+    baseline = {name: curve for name, curve in tune.items() if name == methods[0]}
+    others = [name for name in tune if name not in baseline]
+    figure, grid = panels(len(others), width=2.5, height=2.3, sharex=True, sharey=True)
+    for axes, name in zip(grid, others, strict=True):
+        bands(axes, baseline | {name: tune[name]}, methods, scale=100.0)
+        style(axes, "training step", f"tune {metric} (%)" if leftmost(axes) else "")
+        title(axes, name)
+        whole_steps(axes)
     return figure
 
 
 def beta_curve(
-    search: Sequence[BetaTrial],
+    search: Mapping[str, Mapping[float, Summary]],
+    runs: Mapping[str, Sequence[tuple[float, float]]],
     chosen: Mapping[str, float],
     level: float | None,
     methods: Sequence[str],
@@ -129,107 +148,47 @@ def beta_curve(
     """The metric on tune against beta, with the chosen beta marked.
 
     Args:
-        search: the runs of the search.
+        search: method -> beta -> metric on tune over seeds; betas above zero.
+        runs: method -> (beta, metric on tune) of each run.
         chosen: method -> chosen beta.
         level: mean tune metric of the baseline, for a horizontal line; None for no line.
-        methods: all methods of the comparison, baseline first; they fix the colours.
+        methods: all methods of the page, baseline first; they fix the colours.
         metric: name of the metric, for the axis.
 
     Returns:
-        The figure: a dot for each run, mean and one standard deviation over seeds.
+        The figure: a dot for each run, mean and one standard deviation over seeds; one panel for
+        few methods, a panel each for many.
     """
-    figure = new_figure(width=7.2, height=3.6)
-    axes = figure.subplots()
-    palette = colours(methods)
-    positive = [trial for trial in search if trial.beta > 0]
-    searched = list(dict.fromkeys(trial.method for trial in positive))
-    for index, method in enumerate(searched):
-        runs = [trial for trial in positive if trial.method == method]
+    together = len(search) <= MOST_LINES
+    if together:
+        figure = new_figure(width=7.2, height=3.6)
+        grid = [figure.subplots()] * len(search)
+    else:
+        figure, grid = panels(len(search), width=2.5, height=2.4, sharex=True, sharey=True)
+    palette, ink = looks(methods), Look(INK, "o")
+    betas = sorted({beta for rows in search.values() for beta in rows})
+    for index, (axes, method) in enumerate(zip(grid, search, strict=True)):
         # A few percent aside, the bars of several methods at one beta stay apart.
-        shift = 1.04 ** (index - (len(searched) - 1) / 2)
-        _beta_line(axes, runs, chosen.get(method), palette.get(method, INK), shift)
-    if level is not None:
-        label = f"{methods[0]}, mean"
-        axes.axhline(100 * level, color=BASELINE, linestyle="--", linewidth=1.5, label=label)
-    style(axes, "beta, the weight of the regularizer (log scale)", f"tune {metric} (%)")
+        shift = 1.04 ** (index - (len(search) - 1) / 2) if together else 1.0
+        look = palette.get(method, ink)
+        _beta_line(axes, search[method], runs[method], chosen.get(method), look, shift)
+        axes.lines[-1].set_label(method)
+        if not together:
+            title(axes, method)
+    for axes in dict.fromkeys(grid):
+        if level is not None:
+            axes.axhline(100 * level, color=BASELINE, linestyle="--", lw=1.5, label=methods[0])
+        style(axes, "beta (log scale)", f"tune {metric} (%)" if leftmost(axes) else "")
+        _beta_ticks(axes, betas)
+    if together:
+        legend(grid[0], outside=True)
+    return figure
+
+
+def _beta_ticks(axes: Axes, betas: Sequence[float]) -> None:
     axes.set_xscale("log")
-    betas = sorted({trial.beta for trial in positive})
     axes.set_xticks(betas, [number(beta) for beta in betas])
     axes.xaxis.set_minor_locator(NullLocator())
-    legend(axes, outside=True)
-    return figure
-
-
-def gate_histograms(gates: Mapping[str, Float[np.ndarray, " _"]]) -> Figure:
-    """How the learned gates of each teacher spread around their start value 1/2.
-
-    Args:
-        gates: teacher -> [t] gates, in (0, 1).
-
-    Returns:
-        The figure, one panel a teacher, on one horizontal scale.
-    """
-    rows, columns = _grid(len(gates))
-    figure = new_figure(width=7.2 if columns == 1 else 3.6 * columns, height=2.8 * rows)
-    grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
-    reach = max(float(np.abs(values - 0.5).max()) for values in gates.values())
-    # An even number of bins puts an edge on 1/2: gates that rose and that fell never share a bin.
-    edges = np.linspace(-1, 1, 41) * min(0.5, max(1.05 * reach, 0.01)) + 0.5
-    for axes, (teacher, values) in zip(grid.flat, gates.items(), strict=False):
-        axes.hist(values, edges, color=COLOURS[0], edgecolor="white", linewidth=0.5)
-        axes.margins(y=0.15)
-        axes.axvline(0.5, color=INK, linestyle="--", linewidth=1.2)
-        axes.annotate(
-            "start",
-            (0.5, 1),
-            (4, -2),
-            xycoords=("data", "axes fraction"),
-            va="top",
-            textcoords="offset points",
-            fontsize=TEXT_SIZE,
-            color=INK,
-        )
-        style(axes, "gate", "teacher features")
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        axes.set_title(teacher, fontsize=TEXT_SIZE + 1, color=INK)
-    for axes in list(grid.flat)[len(gates) :]:
-        axes.set_visible(False)
-    return figure
-
-
-def kernel_images(diagnostics: Diagnostics) -> Figure:
-    """The kernels of teacher and students side by side on one colour scale.
-
-    Args:
-        diagnostics: kernels over the same examples, sorted by class, and their labels.
-
-    Returns:
-        The figure: class boundaries ticked, the distance R to the teacher in each title.
-    """
-    kernels, distances = diagnostics.kernels, diagnostics.distances
-    names = sorted(kernels, key=lambda name: name != "teacher")
-    figure = new_figure(width=2.9 * len(names) + 0.7, height=3.5)
-    grid = figure.subplots(1, len(names), squeeze=False)[0]
-    images = [
-        axes.imshow(kernels[name], cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-        for axes, name in zip(grid, names, strict=True)
-    ]
-    for axes, name in zip(grid, names, strict=True):
-        _class_ticks(axes, diagnostics.labels)
-        title = f"student, {name}\nR = {distances[name]:.3f}" if name in distances else name
-        axes.set_title(title, fontsize=TEXT_SIZE + 1, color=INK)
-    grid[0].set_ylabel("class of the example", fontsize=TEXT_SIZE, color=INK)
-    bar = figure.colorbar(images[0], ax=list(grid), shrink=0.8, ticks=[-1, 0, 1])
-    bar.set_label("cosine similarity", fontsize=TEXT_SIZE, color=INK)
-    bar.ax.tick_params(labelsize=TEXT_SIZE)
-    bar.outline.set_visible(False)
-    return figure
-
-
-def _grid(panels: int) -> tuple[int, int]:
-    """Rows and columns for this many panels: no more rows than needed, filled evenly."""
-    rows = -(-panels // _PANELS_PER_ROW)
-    return rows, -(-panels // rows)
 
 
 def _pairs(axes: Axes, baseline: Mapping[int, float], treatment: Mapping[int, float]) -> None:
@@ -237,47 +196,40 @@ def _pairs(axes: Axes, baseline: Mapping[int, float], treatment: Mapping[int, fl
     for seed in sorted(baseline):
         pair = [100 * baseline[seed], 100 * treatment[seed]]
         colour = up if pair[1] > pair[0] else down if pair[1] < pair[0] else BASELINE
-        axes.plot(
-            [0, 1],
-            pair,
-            "-o",
-            color=colour,
-            alpha=0.55,
-            linewidth=1.2,
-            markersize=4,
-        )
+        axes.plot([0, 1], pair, "-o", color=colour, alpha=0.55, linewidth=1.2, markersize=4)
     means = [100 * summary(list(side.values())).mean for side in (baseline, treatment)]
     axes.plot([0, 1], means, color=INK, linewidth=3)
-    axes.set_title(
-        f"mean {points((means[1] - means[0]) / 100)} points", fontsize=TEXT_SIZE + 1, color=INK
-    )
+    title(axes, f"mean {points((means[1] - means[0]) / 100)} points")
 
 
 def _beta_line(
-    axes: Axes, runs: Sequence[BetaTrial], chosen: float | None, colour: str, shift: float
+    axes: Axes,
+    rows: Mapping[float, Summary],
+    runs: Sequence[tuple[float, float]],
+    chosen: float | None,
+    look: Look,
+    shift: float,
 ) -> None:
-    rows = tune_by_beta(runs, runs[0].method)
-    mean = {beta: 100 * row.mean for beta, row in rows.items()}
+    betas = shift * np.array(list(rows))
+    mean = 100 * np.array([row.mean for row in rows.values()])
     spread = 100 * finite([row.std for row in rows.values()])
-    betas, scores = [shift * trial.beta for trial in runs], [100 * trial.tune for trial in runs]
-    axes.plot(betas, scores, "o", color=colour, alpha=0.3, markersize=4, markeredgewidth=0)
-    line = axes.errorbar(
-        [shift * beta for beta in mean], list(mean.values()), spread, color=colour, marker="o"
+    axes.plot(
+        *zip(*((shift * beta, 100 * tune) for beta, tune in runs), strict=True),
+        look.marker,
+        color=look.colour,
+        alpha=0.3,
+        markersize=4,
+        markeredgewidth=0,
     )
-    line.set_label(runs[0].method)
-    if chosen in mean:
-        axes.plot(shift * chosen, mean[chosen], "o", ms=15, mfc="none", mec=colour, mew=1.8)
-
-
-def _class_ticks(axes: Axes, labels: Int[np.ndarray, " b"]) -> None:
-    """Ticks at the class boundaries and, while they fit, the class numbers between them."""
-    boundaries = np.flatnonzero(np.diff(labels)) + 1
-    edges = np.array([0, *boundaries, len(labels)]) - 0.5
-    named = len(edges) <= 21
-    centres = (edges[:-1] + edges[1:]) / 2 if named else []
-    names = [str(labels[round(centre)]) for centre in centres]
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(edges, minor=True)
-        axis.set_ticks(centres, names)
-    axes.tick_params(which="major", length=0, labelsize=TEXT_SIZE - 2, colors=INK)
-    axes.tick_params(which="minor", length=4, width=0.8, color=INK)
+    axes.errorbar(betas, mean, spread, color=look.colour, linewidth=0, elinewidth=1.5)
+    if chosen is not None and chosen in rows:
+        axes.plot(
+            shift * chosen,
+            100 * rows[chosen].mean,
+            "o",
+            ms=15,
+            mfc="none",
+            mec=look.colour,
+            mew=1.8,
+        )
+    axes.plot(betas, mean, "-" + look.marker, color=look.colour)

@@ -2,16 +2,17 @@
 
 import dataclasses
 import json
-import math
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, TypedDict, get_origin, get_type_hints
+from typing import Any, TypedDict
 
 from aft_jax.errors import UsageError
+from aft_jax.experiments.strict import read_record, require_finite
 from aft_jax.files import write_whole
 
 FILE_NAME = "comparison.json"
+_FIX = "Run `aft-jax compare` again in this directory to rewrite it."
 
 
 class DatasetFacts(TypedDict):
@@ -38,12 +39,32 @@ class StudentFacts(TypedDict):
     init_from: str | None
 
 
+class StoreFacts(TypedDict):
+    """The fingerprint of a feature store that was read.
+
+    `rows` of the split, the digest of their ordered ids, the hash of the store's manifest (which
+    holds the hashes of all its files), and how long the teacher took, where that was measured.
+    """
+
+    rows: int
+    ids_sha256: str
+    manifest_sha256: str
+    extraction_seconds: float | None
+
+
 class TeacherFacts(TypedDict):
-    """One teacher of a comparison; `width` is the number of its features."""
+    """One teacher of a comparison; `width` is the number of its features.
+
+    `revision` and `weights_sha256` are those of the weights that computed the stores; `stores` maps
+    a split to the store that was read.
+    """
 
     id: str
+    revision: str
+    weights_sha256: str
     parameters: int
     width: int
+    stores: dict[str, StoreFacts]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +85,7 @@ class BetaTrial:
 
     def __post_init__(self) -> None:
         """Refuses a metric that is not finite."""
-        _require_finite(self, ("beta", "tune"))
+        require_finite(self, ("beta", "tune"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +100,8 @@ class Trial:
         tune: metric on the tune split, a fraction.
         directory: the run's directory, relative to the comparison's.
         seconds: wall-clock time of the run since it last started or resumed.
+        steps_per_second: median over the lines of its metrics, the first apart (it compiles).
+        parameters: of what was trained; other methods' than the student's for "concat", say.
     """
 
     method: str
@@ -88,10 +111,31 @@ class Trial:
     tune: float
     directory: str
     seconds: float
+    steps_per_second: float
+    parameters: int
 
     def __post_init__(self) -> None:
         """Refuses a metric that is not finite."""
-        _require_finite(self, ("beta", "test", "tune", "seconds"))
+        require_finite(self, ("beta", "test", "tune", "seconds", "steps_per_second"))
+
+
+@dataclasses.dataclass(frozen=True)
+class FailedTrial:
+    """One training run that did not finish; the same command tries it again.
+
+    Attributes:
+        method: its name.
+        beta: weight of the regularizer in the loss.
+        seed: seed of the run.
+        stage: "search" (that beta is out) or "final" (the method is).
+        reason: what went wrong.
+    """
+
+    method: str
+    beta: float
+    seed: int
+    stage: str
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,22 +145,30 @@ class Comparison:
     Attributes:
         dataset: name, version, split sizes, number of classes.
         student: name, number of parameters, where its weights came from.
-        teachers: by name: model id, number of parameters, number of features.
+        teachers: by name: model id, number of parameters, number of features, stores.
+        config_sha256: of the directory's `config.json`.
+        method_options: keyword arguments of every method, those of failed ones too.
         metric: name of the metric in `test` and `tune`, for example "accuracy".
         environment: versions and device of the machine that ran it.
-        beta_search: the runs that chose beta.
+        beta_search: the runs that chose beta, those of betas that failed apart.
         chosen_beta: the chosen beta of every method that has one.
         trials: the final runs, one for each method and seed.
+        failed_trials: the runs that did not finish.
+        failed_methods: method -> why it is left out of the trials.
     """
 
     dataset: DatasetFacts
     student: StudentFacts
     teachers: Mapping[str, TeacherFacts]
+    config_sha256: str
+    method_options: Mapping[str, Mapping[str, Any]]
     metric: str
     environment: Mapping[str, Any]
     beta_search: tuple[BetaTrial, ...]
     chosen_beta: Mapping[str, float]
     trials: tuple[Trial, ...]
+    failed_trials: tuple[FailedTrial, ...]
+    failed_methods: Mapping[str, str]
 
     def __post_init__(self) -> None:
         """Refuses a method with two final runs of one seed, or not at its chosen beta."""
@@ -174,87 +226,7 @@ def load(workdir: str | os.PathLike[str]) -> Comparison:
             f"{path} is missing: a report needs a finished comparison. "
             f"Make it with `aft-jax compare --config=CONFIG --workdir={workdir}`."
         )
-    try:
-        return _comparison(json.loads(path.read_text(encoding="utf-8")))
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path} is not JSON ({error}). {_FIX}") from error
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
-
-
-_FIX = "Run `aft-jax compare` again in this directory to rewrite it."
-
-
-def _comparison(raw: Any) -> Comparison:
-    fields = _checked(get_type_hints(Comparison), raw, "")
-    fields["dataset"] = _facts(DatasetFacts, fields["dataset"], "dataset")
-    splits: dict[str, type] = dict.fromkeys(("train", "tune", "test"), int)
-    _checked(splits, fields["dataset"]["splits"], "dataset.splits")
-    fields["student"] = _facts(StudentFacts, fields["student"], "student")
-    fields["teachers"] = {
-        name: _facts(TeacherFacts, teacher, f"teachers.{name}")
-        for name, teacher in fields["teachers"].items()
-    }
-    fields["chosen_beta"] = _checked(
-        dict.fromkeys(fields["chosen_beta"], float), fields["chosen_beta"], "chosen_beta"
-    )
-    fields["beta_search"] = _rows(BetaTrial, fields["beta_search"], "beta_search")
-    fields["trials"] = _rows(Trial, fields["trials"], "trials")
-    return Comparison(**fields)
-
-
-def _rows(record: type, raw: list[Any], where: str) -> tuple[Any, ...]:
-    hints = get_type_hints(record)
-    return tuple(
-        record(**_checked(hints, row, f"{where}[{index}]")) for index, row in enumerate(raw)
-    )
-
-
-def _facts(record: type, raw: Any, where: str) -> dict[str, Any]:
-    """Checks the keys of a TypedDict; further facts are kept, for the reader's use."""
-    hints = get_type_hints(record)
-    extra = set(raw) - set(hints) if isinstance(raw, dict) else set()
-    return _checked({**hints, **dict.fromkeys(extra, object)}, raw, where)
-
-
-def _checked(hints: Mapping[str, Any], raw: Any, where: str) -> dict[str, Any]:
-    """Returns `raw` if it is an object with exactly the keys of `hints`, of those types."""
-    if not isinstance(raw, dict):
-        raise UsageError(
-            f"{where or 'the file'} should be an object, is {type(raw).__name__}. {_FIX}"
-        )
-    prefix = f"{where}." if where else ""
-    if missing := [key for key in hints if key not in raw]:
-        raise UsageError(f"key {prefix}{missing[0]} is missing. {_FIX}")
-    if unknown := sorted(set(raw) - set(hints)):
-        raise UsageError(
-            f"key {prefix}{unknown[0]} is unknown; valid keys: {', '.join(hints)}. {_FIX}"
-        )
-    return {key: _typed(hints[key], raw[key], prefix + key) for key in hints}
-
-
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    """Returns `value` as the type of its key: whole numbers pass for floats, booleans never."""
-    origin = get_origin(hint)
-    if hint is object:
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    kind: Any = hint
-    if origin is tuple:
-        kind = list
-    elif origin in (dict, Mapping) or hint in (DatasetFacts, StudentFacts):
-        kind = dict
-    if not isinstance(value, kind) or isinstance(value, bool):
-        name = {dict: "an object", list: "a list"}.get(kind, getattr(kind, "__name__", str(kind)))
-        raise UsageError(f"key {where} should be {name}, is {value!r:.80}. {_FIX}")
-    return value
-
-
-def _require_finite(record: Any, keys: tuple[str, ...]) -> None:
-    for key in keys:
-        if not math.isfinite(value := getattr(record, key)):
-            raise UsageError(
-                f"{key} of {record.method!r} with seed {record.seed} must be a finite number, is "
-                f"{value}: did the run diverge? Lower its learning rate or beta and run it again."
-            )
+    comparison = read_record(Comparison, path, _FIX)
+    if missing := {"train", "tune", "test"} - set(comparison.dataset["splits"]):
+        raise UsageError(f"{path}: key dataset.splits.{min(missing)} is missing. {_FIX}")
+    return comparison

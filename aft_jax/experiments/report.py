@@ -1,118 +1,73 @@
-"""The page that shows a comparison: one HTML file, with the table and the figures as files."""
+"""The `report` verb: one HTML page about a run or many, with its tables and figures as files."""
 
-import csv
-import io
-import json
-import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jinja2
 
 from aft_jax.errors import UsageError
-from aft_jax.experiments import captions, drawing
-from aft_jax.experiments.curves import read_metric
-from aft_jax.experiments.formatting import number, percent, points, quantity, whole
-from aft_jax.experiments.pictures import Picture, pictures_of
-from aft_jax.experiments.records import Comparison, load
-from aft_jax.experiments.statistics import (
-    MethodResult,
-    PairedDifference,
-    headline_method,
-    method_results,
-    verdict,
-)
+from aft_jax.experiments import drawing
+from aft_jax.experiments.page import Page, as_csv
+from aft_jax.experiments.pages.comparison import comparison_page
+from aft_jax.experiments.pages.kinds import COMPARISON, RUN, kind_of
+from aft_jax.experiments.pages.many import many_page
+from aft_jax.experiments.pages.sweep import sweep_page
+from aft_jax.experiments.pages.training_run import run_page
 from aft_jax.files import write_whole
 
-_MEANINGS = {
-    "stl": "plain fine-tuning of the student, without a teacher",
-    "aft": "Adaptive Feature Transfer, which adds beta times the distance R between the kernel of "
-    "the student's features and that of the teachers' features weighted by learned gates",
-}
 
+def report(
+    workdir: str | os.PathLike[str], runs: Sequence[str | os.PathLike[str]] = ()
+) -> pathlib.Path:
+    """Writes `report/index.html`, `report/*.csv` and `report/figures/*.png` and `*.svg`.
 
-def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
-    """Writes `report/index.html`, `report/results.csv` and `report/figures/*.png`.
-
-    The page needs no network, no script and no second file. Figures whose inputs are absent
-    (`diagnostics.npz`, a run's `metrics.jsonl`) are left out.
+    The page needs no network, no script and no second file. What the directories do not hold
+    (diagnostics, predictions, a run's metrics) is left out of it.
 
     Args:
-        workdir: directory of a finished comparison.
+        workdir: directory of a comparison, a sweep or a training run; or, with `runs`, the
+            directory to write into.
+        runs: several such directories, to be shown together.
 
     Returns:
         The path of the page.
 
     Raises:
-        UsageError: `comparison.json` or `config.json` is missing, a file is malformed, or the
-            methods were run with different seeds.
+        UsageError: a directory holds nothing that is finished, a file is missing or malformed, or
+            the methods of a comparison were run with different seeds.
     """
     workdir = pathlib.Path(workdir)
-    comparison = load(workdir)
-    config = _load_config(workdir)
-    results = method_results(comparison)
-    pictures = pictures_of(workdir, comparison, results)
-    directory = workdir / "report"
-    (directory / "figures").mkdir(parents=True, exist_ok=True)
-    for picture in pictures:
-        write_whole(directory / "figures" / f"{picture.name}.png", drawing.png(picture.figure))
-    write_whole(directory / "results.csv", _table(comparison.metric, results))
-    page = directory / "index.html"
-    write_whole(page, _render(workdir, comparison, config, results, pictures))
-    return page
-
-
-def _load_config(workdir: pathlib.Path) -> dict[str, Any]:
-    path = workdir / "config.json"
-    if not path.is_file():
+    page = many_page([pathlib.Path(run) for run in runs]) if runs else _page(workdir)
+    try:
+        (workdir / "report" / "figures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
         raise UsageError(
-            f"{path} is missing: a report shows the config of its comparison. "
-            f"`aft-jax compare --config=CONFIG --workdir={workdir}` writes it."
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path} is not JSON ({error}). Restore it from the run.") from error
-    if not isinstance(config, dict):
-        raise UsageError(f"{path} should hold an object, holds {type(config).__name__}.")
-    return config
+            f"--workdir is a directory that this process can write; {workdir}: {error}. Name "
+            "another place."
+        ) from error
+    return write_page(page, workdir / "report")
 
 
-def _test_readings(workdir: pathlib.Path, comparison: Comparison) -> int | None:
-    """The most steps at which one final run scored the test split; None without its metrics."""
-    try:
-        return max(
-            len(read_metric(workdir / trial.directory, "test", comparison.metric))
-            for trial in comparison.trials
-        )
-    except FileNotFoundError:
-        return None
+def write_page(page: Page, directory: pathlib.Path) -> pathlib.Path:
+    """Writes a page, its tables and its figures.
 
+    Args:
+        page: the page.
+        directory: where; holds a directory `figures`.
 
-def _table(metric: str, results: Sequence[MethodResult]) -> str:
-    """The table as CSV with all digits, as fractions; an empty field where nothing can be said."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    keys = ("method", "beta", "metric", "mean", "std", "seeds", "seconds")
-    writer.writerow([*keys, "difference", "difference_low", "difference_high"])
-    for row in results:
-        test, difference = row.test, row.difference
-        std = "" if math.isnan(test.std) else test.std
-        bounds = [difference.mean, difference.low, difference.high] if difference else [""] * 3
-        facts = [row.method, row.beta, metric, test.mean, std, test.count, row.seconds]
-        writer.writerow([*facts, *bounds])
-    return text.getvalue()
-
-
-def _render(
-    workdir: pathlib.Path,
-    comparison: Comparison,
-    config: Mapping[str, Any],
-    results: Sequence[MethodResult],
-    pictures: Sequence[Picture],
-) -> str:
+    Returns:
+        The path of `index.html`.
+    """
+    sources = {}
+    for section in page.sections:
+        for table in section.tables:
+            write_whole(directory / f"{table.name}.csv", as_csv(table))
+        for picture in section.pictures:
+            pixels, vector = drawing.png(picture.figure), drawing.svg(picture.figure)
+            write_whole(directory / "figures" / f"{picture.name}.png", pixels)
+            write_whole(directory / "figures" / f"{picture.name}.svg", vector)
+            sources[picture.name] = drawing.data_uri(pixels, vector)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,
@@ -122,88 +77,13 @@ def _render(
     )
     # A percent sign stays on the line of its number.
     environment.filters["prose"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
-    headline = headline_method(comparison)
-    methods = [result.method for result in results]
-    outcomes = {result.method: _outcome(result.difference) for result in results}
-    return environment.get_template("report.html.j2").render(
-        title=f"{comparison.dataset['name']}: {' against '.join(_sides(methods))}",
-        verdict=verdict(comparison),
-        outcome=outcomes[headline] if headline else "unclear",
-        other_verdicts=[verdict(comparison, name) for name in methods[1:] if name != headline],
-        meanings=[(name, _MEANINGS[name]) for name in methods if name in _MEANINGS],
-        metric=comparison.metric,
-        baseline=methods[0],
-        rows=[_row(result) for result in results],
-        caveats=captions.caveats(comparison, results),
-        pictures=[(picture, drawing.data_uri(picture.figure)) for picture in pictures],
-        facts=_facts(comparison),
-        choice=captions.choice(comparison, _test_readings(workdir, comparison)),
-        config=_flat(config),
-        environment=_flat(comparison.environment),
-    )
+    template = environment.get_template("report.html.j2")
+    write_whole(directory / "index.html", template.render(page=page, sources=sources))
+    return directory / "index.html"
 
 
-def _sides(methods: Sequence[str]) -> list[str]:
-    return [", ".join(methods[1:]), methods[0]] if len(methods) > 1 else list(methods)
-
-
-def _outcome(difference: PairedDifference | None) -> str:
-    """The class of a verdict, for its colour."""
-    if difference is None or difference.contains_zero:
-        return "unclear"
-    return "wins" if difference.mean > 0 else "loses"
-
-
-def _row(result: MethodResult) -> dict[str, str]:
-    test, difference = result.test, result.difference
-    interval = f"{points(difference.low)} to {points(difference.high)}" if difference else ""
-    return {
-        "method": result.method,
-        "beta": number(result.beta) if result.beta else "",
-        "mean": percent(test.mean),
-        "std": "" if math.isnan(test.std) else percent(test.std),
-        "difference": points(difference.mean) if difference else "",
-        "interval": interval,
-        "outcome": _outcome(difference),
-        "seeds": whole(test.count),
-        "seconds": f"{result.seconds:,.1f}",
-    }
-
-
-def _facts(comparison: Comparison) -> list[tuple[str, str]]:
-    dataset, student = comparison.dataset, comparison.student
-    splits = ", ".join(f"{name} {whole(rows)}" for name, rows in dataset["splits"].items())
-    classes = f"{whole(dataset['num_classes'])} classes"
-    facts = [
-        ("Data set", f"{dataset['name']}, version {dataset['version']}, {classes}"),
-        ("Examples", splits),
-        (
-            "Student",
-            f"{student['name']}, {quantity(student['parameters'], 'parameter')}, starts from "
-            f"{student['init_from'] or 'random weights'}",
-        ),
-    ]
-    for pair, count in dataset["overlap"].items():
-        facts.append((f"Overlap of {pair}", f"{quantity(count, 'example')} in both"))
-    for split, names in dataset["skipped"].items():
-        facts.append((f"Skipped in {split}", f"{len(names)} unreadable: {', '.join(names)}"))
-    for name, teacher in comparison.teachers.items():
-        ratio = teacher["parameters"] / max(student["parameters"], 1)
-        size = f"{quantity(teacher['parameters'], 'parameter')} ({ratio:.3g} × the student's)"
-        text = f"{teacher['id']}, {size}, {quantity(teacher['width'], 'feature')}, frozen"
-        facts.append((f"Teacher {name}", text))
-    seconds = sum(trial.seconds for trial in comparison.trials)
-    runs = f"{quantity(len(comparison.trials), 'run')}, {seconds:,.0f} s in all"
-    return [*facts, ("Final runs", runs)]
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """A nested object as rows of dotted key and value, in its own order."""
-    rows: list[tuple[str, str]] = []
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            rows += _flat(value, f"{prefix}{key}.")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            rows.append((f"{prefix}{key}", text))
-    return rows
+def _page(workdir: pathlib.Path) -> Page:
+    kind = kind_of(workdir)
+    if kind == COMPARISON:
+        return comparison_page(workdir)
+    return run_page(workdir) if kind == RUN else sweep_page(workdir)

@@ -1,17 +1,20 @@
-"""What the numbers of a comparison say: means, paired differences, and a verdict in words."""
+"""What the numbers of a comparison say: means, and paired differences to a baseline."""
 
 import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-import scipy.stats
-
 from aft_jax.errors import UsageError
-from aft_jax.experiments.formatting import percent, points, quantity
+from aft_jax.experiments.bootstrap import Replicates
+from aft_jax.experiments.intervals import (
+    ErrorReduction,
+    PairedDifference,
+    difference_interval,
+    error_reduction,
+    holm,
+)
 from aft_jax.experiments.records import BetaTrial, Comparison, Trial
-
-CONFIDENCE = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,18 +27,16 @@ class Summary:
 
 
 @dataclasses.dataclass(frozen=True)
-class PairedDifference:
-    """Mean of `count` paired differences with the bounds of its 95 % interval."""
+class Contrast:
+    """One method against another on the test split, paired by seed.
 
-    mean: float
-    low: float
-    high: float
-    count: int
+    Attributes:
+        difference: of the metric.
+        reduction: of the errors; None for a metric that counts none.
+    """
 
-    @property
-    def contains_zero(self) -> bool:
-        """Whether the interval allows that there is no difference at all."""
-        return self.low <= 0 <= self.high
+    difference: PairedDifference
+    reduction: ErrorReduction | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +44,33 @@ class MethodResult:
     """One row of the result table.
 
     Attributes:
-        method: regularizer name.
-        beta: its weight in the loss.
+        method: its name.
+        beta: its weight in the loss; 0 for a method without one.
         test: metric on the test split over seeds.
         seconds: median wall-clock time of a run.
-        difference: to the baseline on the test split; None for the baseline itself, and where
-            fewer than two seeds leave no interval.
+        steps_per_second: median over runs.
+        normalised_error: error of the method / error of plain fine-tuning with the same seed, mean
+            over seeds; NaN without "stl", where it makes no errors, and for a metric that counts
+            none.
+        contrast: to the baseline; None for the baseline itself, and where fewer than two seeds
+            leave no interval.
+        adjusted_p: p-value of that difference by Holm's rule over all methods of the table; None
+            where there is no contrast.
     """
 
     method: str
     beta: float
     test: Summary
     seconds: float
-    difference: PairedDifference | None
+    steps_per_second: float
+    normalised_error: float
+    contrast: Contrast | None
+    adjusted_p: float | None
+
+    @property
+    def difference(self) -> PairedDifference | None:
+        """To the baseline, in the unit of the metric."""
+        return self.contrast.difference if self.contrast else None
 
 
 def summary(values: Sequence[float]) -> Summary:
@@ -76,22 +91,20 @@ def summary(values: Sequence[float]) -> Summary:
     return Summary(statistics.fmean(values), std, len(values))
 
 
-def paired_difference(
+def paired(
     baseline: Mapping[int, float], treatment: Mapping[int, float]
-) -> PairedDifference:
-    """95 % Student-t interval of the mean of treatment - baseline, paired by seed.
-
-    mean +- t(0.975; n - 1) * s / sqrt(n), with s the sample standard deviation of n differences.
+) -> tuple[list[float], list[float]]:
+    """Both sides in one order of seeds.
 
     Args:
         baseline: seed -> metric of the reference method.
         treatment: seed -> metric of the method under test.
 
     Returns:
-        Mean and interval, in the unit of the metric.
+        The metrics of both, place by place of the same seed.
 
     Raises:
-        UsageError: the two have different seeds, or fewer than two.
+        UsageError: the two have different seeds.
     """
     if baseline.keys() != treatment.keys():
         raise UsageError(
@@ -100,30 +113,68 @@ def paired_difference(
             f"only the treatment has {sorted(treatment.keys() - baseline.keys())}. "
             "Run the missing seeds; `aft-jax compare` keeps the finished ones."
         )
-    if len(baseline) < 2:
-        raise UsageError(
-            f"an interval needs at least 2 paired seeds, got {len(baseline)}: run more seeds."
-        )
-    differences = summary([treatment[seed] - baseline[seed] for seed in sorted(baseline)])
-    quantile = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, differences.count - 1))
-    half = quantile * differences.std / math.sqrt(differences.count)
-    mean = differences.mean
-    return PairedDifference(mean, mean - half, mean + half, differences.count)
+    seeds = sorted(baseline)
+    return [baseline[seed] for seed in seeds], [treatment[seed] for seed in seeds]
 
 
-def relative_error_reduction(baseline: float, treatment: float) -> float:
-    """The share of the baseline's errors that the treatment removes.
+def normalised_error(plain: Mapping[int, float], treatment: Mapping[int, float]) -> float:
+    """Error of a method in units of plain fine-tuning's, as the paper averages it.
 
-    (treatment - baseline) / (1 - baseline); negative where the treatment makes more errors.
+    mean_s (1 - treatment_s) / (1 - plain_s)
 
     Args:
-        baseline: mean accuracy of the reference method, a fraction.
-        treatment: mean accuracy of the method under test, a fraction.
+        plain: seed -> accuracy of plain fine-tuning.
+        treatment: seed -> accuracy of the method; the same seeds.
 
     Returns:
-        The reduction, a fraction; NaN where the baseline makes no errors.
+        The mean ratio; NaN where plain fine-tuning makes no errors in some run.
+
+    Reference:
+        Qiu et al., Transferring Knowledge from Large Foundation Models to Small Downstream Models,
+        ICML 2024, figure 1.
     """
-    return (treatment - baseline) / (1 - baseline) if baseline < 1 else math.nan
+    pairs = list(zip(*paired(plain, treatment), strict=True))
+    if any(reference >= 1 for reference, _ in pairs):
+        return math.nan
+    return statistics.fmean((1 - value) / (1 - reference) for reference, value in pairs)
+
+
+def contrast(
+    comparison: Comparison, method: str, against: str, replicates: Replicates | None = None
+) -> Contrast | None:
+    """One method against another.
+
+    Args:
+        comparison: what was measured.
+        method: the method under test.
+        against: the reference.
+        replicates: of `bootstrap_of`; None for Student's t over the seeds alone.
+
+    Returns:
+        The contrast; None for a single seed, which has no interval.
+
+    Raises:
+        UsageError: the two have different seeds.
+    """
+    try:
+        before, after = paired(
+            scores_by_seed(comparison, against), scores_by_seed(comparison, method)
+        )
+    except UsageError as error:
+        raise UsageError(f"{method} against {against}: {error}") from error
+    if len(before) < 2:
+        return None
+    drawn = (replicates[against], replicates[method]) if replicates else None
+    differences = [new - old for old, new in zip(before, after, strict=True)]
+    difference = difference_interval(differences, drawn[1] - drawn[0] if drawn else None)
+    reduction = None
+    if comparison.metric == "accuracy":
+        reduction = error_reduction(
+            [1 - value for value in before],
+            [1 - value for value in after],
+            (1 - drawn[0], 1 - drawn[1]) if drawn else None,
+        )
+    return Contrast(difference, reduction)
 
 
 def method_order(comparison: Comparison) -> tuple[str, ...]:
@@ -158,11 +209,14 @@ def tune_by_beta(search: Sequence[BetaTrial], method: str) -> dict[float, Summar
     return {beta: summary(values) for beta, values in scores.items()}
 
 
-def method_results(comparison: Comparison) -> tuple[MethodResult, ...]:
+def method_results(
+    comparison: Comparison, replicates: Replicates | None = None
+) -> tuple[MethodResult, ...]:
     """The result table, baseline first.
 
     Args:
         comparison: what was measured.
+        replicates: of `bootstrap_of`; None for Student's t over the seeds alone.
 
     Returns:
         One row for each method.
@@ -174,46 +228,21 @@ def method_results(comparison: Comparison) -> tuple[MethodResult, ...]:
     methods = method_order(comparison)
     if not methods:
         raise UsageError("trials is empty: a report needs at least one final run of one method.")
-    baseline = scores_by_seed(comparison, methods[0])
-    return tuple(_method_result(comparison, method, methods[0], baseline) for method in methods)
-
-
-def verdict(comparison: Comparison, method: str | None = None) -> str:
-    """Who wins, in one sentence that never names a winner when the interval contains zero.
-
-    Args:
-        comparison: what was measured.
-        method: the method to judge against the baseline; by default the headline method.
-
-    Returns:
-        The sentence: the outcome, the difference with its interval, the number of paired seeds
-        and the relative error reduction.
-
-    Raises:
-        UsageError: seeds do not pair, or the method was not run against a baseline.
-    """
-    results = {result.method: result for result in method_results(comparison)}
-    baseline, *treatments = results
-    if not treatments:
-        return f"No verdict: only {baseline} was run, so there is nothing to compare it with."
-    name = method or headline_method(comparison) or baseline
-    if name not in treatments:
-        raise UsageError(
-            f"a verdict needs a method compared with {baseline}; got {name!r}, "
-            f"valid: {', '.join(treatments)}."
-        )
-    difference = results[name].difference
-    if difference is None:
-        return (
-            f"No verdict on {name} against {baseline}: an interval needs at least 2 paired seeds, "
-            f"this comparison has {results[name].test.count}."
-        )
-    errors = _errors_in_words(comparison.metric, results[baseline], results[name])
-    return _difference_in_words(comparison.metric, baseline, name, difference) + errors + "."
+    contrasts = {
+        method: contrast(comparison, method, methods[0], replicates) for method in methods[1:]
+    }
+    known = {method: found for method, found in contrasts.items() if found}
+    adjusted = dict(
+        zip(known, holm([found.difference.p_value for found in known.values()]), strict=True)
+    )
+    return tuple(
+        _method_result(comparison, method, contrasts.get(method), adjusted.get(method))
+        for method in methods
+    )
 
 
 def _method_result(
-    comparison: Comparison, method: str, baseline: str, reference: Mapping[int, float]
+    comparison: Comparison, method: str, found: Contrast | None, adjusted_p: float | None
 ) -> MethodResult:
     trials = by_seed(comparison, method)
     betas = sorted({trial.beta for trial in trials.values()})
@@ -223,39 +252,16 @@ def _method_result(
             f"{betas}. Keep the runs at one of them."
         )
     scores = scores_by_seed(comparison, method)
-    difference = None
-    if method != baseline and not (len(scores) == 1 and scores.keys() == reference.keys()):
-        try:
-            difference = paired_difference(reference, scores)
-        except UsageError as error:
-            raise UsageError(f"{method} against {baseline}: {error}") from error
-    # The first run of a method also compiles it; a median is not moved by that.
-    seconds = statistics.median(trial.seconds for trial in trials.values())
-    return MethodResult(method, betas[0], summary(list(scores.values())), seconds, difference)
-
-
-def _difference_in_words(
-    metric: str, baseline: str, method: str, difference: PairedDifference
-) -> str:
-    opening = f"{method} {'wins' if difference.mean > 0 else 'loses'} against {baseline}"
-    contains = ""
-    if difference.contains_zero:
-        opening = f"No difference shown between {method} and {baseline}"
-        contains = ", which contains zero"
-    return (
-        f"{opening}: {points(difference.mean)} points of test {metric} over "
-        f"{quantity(difference.count, 'paired seed')} (95 % interval {points(difference.low)} to "
-        f"{points(difference.high)}{contains})"
+    plain = scores_by_seed(comparison, "stl")
+    counts_errors = comparison.metric == "accuracy" and plain
+    return MethodResult(
+        method=method,
+        beta=betas[0],
+        test=summary(list(scores.values())),
+        # The first run of a method also compiles it; a median is not moved by that.
+        seconds=statistics.median(trial.seconds for trial in trials.values()),
+        steps_per_second=statistics.median(trial.steps_per_second for trial in trials.values()),
+        normalised_error=normalised_error(plain, scores) if counts_errors else math.nan,
+        contrast=found,
+        adjusted_p=adjusted_p,
     )
-
-
-def _errors_in_words(metric: str, baseline: MethodResult, treatment: MethodResult) -> str:
-    """The relative error reduction; only an accuracy has errors to count."""
-    reduction = relative_error_reduction(baseline.test.mean, treatment.test.mean)
-    if metric != "accuracy" or math.isnan(reduction):
-        return ""
-    if round(100 * reduction, 1) == 0:
-        return ", equally many errors"
-    words = f", {percent(abs(reduction), 1)} % {'fewer' if reduction > 0 else 'more'} errors"
-    shown = treatment.difference is not None and not treatment.difference.contains_zero
-    return words if shown else f"{words}, which may be chance"

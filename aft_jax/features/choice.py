@@ -39,9 +39,7 @@ def choose(residency: str, size: int, sharding: NamedSharding) -> Choice:
     need = f"{size / 2**20:,.1f} MiB"
     if residency != "auto":
         return Choice(residency, f"{need}, as config.features.residency says")
-    device, host = _least_over_processes(
-        _free_on_devices(sharding), psutil.virtual_memory().available
-    )
+    device, host = free_memory(sharding)
     if device and size <= DEVICE_SHARE * device:
         return Choice("device", f"{need} of {device / 2**20:,.0f} MiB free on each device")
     on_device = (
@@ -56,6 +54,19 @@ def choose(residency: str, size: int, sharding: NamedSharding) -> Choice:
     return Choice(
         "stream", f"{need} are too much for {host / 2**20:,.0f} MiB on the host; {on_device}"
     )
+
+
+def free_memory(sharding: NamedSharding) -> tuple[int, int]:
+    """Free bytes.
+
+    Args:
+        sharding: names the devices.
+
+    Returns:
+        (on each device, 0 where devices have no memory of their own, like a CPU; on the host): the
+        least of all processes, so that they decide alike.
+    """
+    return _least_over_processes(_free_on_devices(sharding), psutil.virtual_memory().available)
 
 
 def _free_on_devices(sharding: NamedSharding) -> int:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -153,7 +154,7 @@ class _Work:
         batches = prefetched(
             prepare, 0, -(-len(examples) // size), features.threads, features.threads
         )
-        buffer = ShardBuffer(writer, pending)
+        buffer = ShardBuffer(writer, pending, time.monotonic())
         mine = len(range(features.process, plan.shards, features.processes))
         before = (mine - len(pending)) * plan.shard_rows
         with progress_bar(rows + before, f"extract {self.store.path}", "row") as progress:

@@ -7,6 +7,7 @@ the last: the plan with the hash of every other file, and of itself.
 import dataclasses
 import hashlib
 import json
+import types
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -80,9 +81,12 @@ class Manifest(Plan):
 
     Attributes:
         files_sha256: file of the store -> hash of its content.
+        extraction_seconds: what the teacher's pass over the examples took, added up over the
+            processes; None where nobody measured it: imported features, stores of older versions.
     """
 
     files_sha256: Mapping[str, str]
+    extraction_seconds: float | None = None
 
 
 P = TypeVar("P", bound=Plan)
@@ -96,6 +100,8 @@ def render_plan(plan: Plan) -> bytes:
 def render_manifest(manifest: Manifest) -> bytes:
     """The content of manifest.json."""
     fields = dataclasses.asdict(manifest)
+    if manifest.extraction_seconds is None:
+        del fields["extraction_seconds"]
     return (json.dumps(fields | {OWN_HASH: _digest(fields)}, indent=2) + "\n").encode()
 
 
@@ -231,6 +237,8 @@ def _value(kind: type[Plan], name: str, item: Any) -> Any:
 
 def _typed(declared: Any, item: Any) -> Any:
     """The item as the declared type, or None."""
+    if get_origin(declared) is types.UnionType:
+        return _typed(get_args(declared)[0], item)
     if get_origin(declared) is tuple:
         fits = isinstance(item, list) and [type(size) for size in item] == [int, int]
         return tuple(item) if fits else None

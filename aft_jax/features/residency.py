@@ -111,7 +111,7 @@ def load_features(
         raise ConfigError(
             f"config.features.residency is one of {', '.join(RESIDENCIES)}; got {residency!r}."
         )
-    views = _common_views(stores)
+    views = common_views(stores)
     starts = {}
     for name, store in stores.items():
         places = store.places(ids)
@@ -121,7 +121,7 @@ def load_features(
     absent = np.any([places < 0 for places in starts.values()], axis=0)
     stored = {name: store.rows() for name, store in stores.items()}
     choice = choose(residency, sum(rows.nbytes for rows in stored.values()), sharding)
-    columns = _columns(stores)
+    columns = columns_of(stores)
     return TeacherFeatures(
         dims={name: stop - start for name, (_, start, stop) in columns.items()},
         residency=choice.residency,
@@ -133,7 +133,18 @@ def load_features(
     )
 
 
-def _common_views(stores: Mapping[str, FeatureStore]) -> int:
+def common_views(stores: Mapping[str, FeatureStore]) -> int:
+    """The views of stores that are joined; 0 where they hold whole images.
+
+    Args:
+        stores: teacher name -> its store.
+
+    Returns:
+        Their number.
+
+    Raises:
+        StoreError: the stores have different ones.
+    """
     views = {name: store.manifest.views for name, store in stores.items()}
     if len(set(views.values())) > 1:
         raise StoreError(
@@ -143,8 +154,15 @@ def _common_views(stores: Mapping[str, FeatureStore]) -> int:
     return next(iter(views.values()))
 
 
-def _columns(stores: Mapping[str, FeatureStore]) -> dict[str, tuple[str, int, int]]:
-    """Name of the features -> (store, first column, one past the last)."""
+def columns_of(stores: Mapping[str, FeatureStore]) -> dict[str, tuple[str, int, int]]:
+    """Where the features of each name are.
+
+    Args:
+        stores: teacher name -> its store.
+
+    Returns:
+        Name of the features -> (store, first column, one past the last).
+    """
     return {
         f"{name}.{part}" if len(store.parts) > 1 else name: (name, *bounds)
         for name, store in stores.items()

@@ -1,5 +1,6 @@
 """From consecutive batches of features to whole shards of a store."""
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -55,9 +56,16 @@ def write_store(
 class ShardBuffer:
     """Rows on their way into shards: consecutive batches in, whole shards out."""
 
-    def __init__(self, writer: StoreWriter, pending: Iterable[int]):
-        """Fills these shards, in this order."""
-        self._writer, self._plan = writer, writer.plan
+    def __init__(self, writer: StoreWriter, pending: Iterable[int], began: float | None = None):
+        """Fills these shards, in this order.
+
+        Args:
+            writer: of the store.
+            pending: numbers of the shards.
+            began: `time.monotonic()` when a teacher began to compute the first one's rows; None
+                where they are there already, and nothing is measured.
+        """
+        self._writer, self._plan, self._began = writer, writer.plan, began
         self._bounds = [(shard, *self._plan.rows_of(shard)) for shard in pending]
         self._held: list[tuple[np.ndarray, np.ndarray | None]] = []
         self._rows = 0
@@ -108,7 +116,11 @@ class ShardBuffer:
     def _write(self, shard: int) -> None:
         rows = np.concatenate([part for part, _ in self._held])
         views = [part for _, part in self._held if part is not None]
-        self._writer.write(shard, rows, np.concatenate(views) if views else None)
+        seconds = None
+        if self._began is not None:
+            now = time.monotonic()
+            seconds, self._began = now - self._began, now
+        self._writer.write(shard, rows, np.concatenate(views) if views else None, seconds)
         self._held, self._rows = [], 0
         self._bounds.pop(0)
 

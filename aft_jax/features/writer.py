@@ -3,7 +3,7 @@
 plan.json         first: what the store is, see `Plan`; another one may not go on with it
 features/c/3/0    a shard, see `shards`
 views/c/3/0       with stored views: top, left, height, width and flip of each row, int32
-done/00003.json   after its shard: the hashes of its files
+done/00003.json   after its shard: the hashes of its files, the seconds it took to compute
 ids.txt           example ids, one a line, in row order
 manifest.json     last: the plan and the hashes of all files; without it nobody reads the store
 """
@@ -139,13 +139,20 @@ class StoreWriter:
         done = finished_shards(self.store)
         return [shard for shard in range(process, self.plan.shards, processes) if shard not in done]
 
-    def write(self, shard: int, rows: np.ndarray, views: np.ndarray | None = None) -> None:
+    def write(
+        self,
+        shard: int,
+        rows: np.ndarray,
+        views: np.ndarray | None = None,
+        seconds: float | None = None,
+    ) -> None:
         """Writes a shard and its marker.
 
         Args:
             shard: its number.
             rows: all its rows, finite, in the plan's dtype.
             views: with stored views: [rows, 5] int32, the fields of each one's rectangle.
+            seconds: that a teacher took for it; None where the rows were there already.
 
         Raises:
             StoreError: it cannot be written.
@@ -159,7 +166,10 @@ class StoreWriter:
             content = shards.encode(values, self.plan.shard_rows, dtype)
             hashes[name] = hashlib.sha256(content).hexdigest()
             self.store.write(name, content)
-        self.store.write(marker_name(shard), _json({"rows": len(rows), "files_sha256": hashes}))
+        marker: dict[str, Any] = {"rows": len(rows), "files_sha256": hashes}
+        if seconds is not None:
+            marker["seconds"] = seconds
+        self.store.write(marker_name(shard), _json(marker))
 
     def finish(self) -> Manifest:
         """Waits until every shard is there and makes the store readable.
@@ -171,9 +181,11 @@ class StoreWriter:
             StoreError: shards that other processes write did not come.
         """
         wait_for_shards(self.store, self.plan)
-        hashes = {}
+        hashes, seconds = {}, []
         for shard in range(self.plan.shards):
-            hashes |= _read_marker(self.store, shard)
+            marker = _read_marker(self.store, shard)
+            hashes |= marker["files_sha256"]
+            seconds.append(marker.get("seconds"))
         arrays = {shards.FEATURES: (self.plan.shape, self.plan.dtype)}
         if self.plan.views:
             arrays[shards.VIEWS] = ((self.plan.shape[0], len(shards.VIEW_FIELDS)), "int32")
@@ -188,6 +200,8 @@ class StoreWriter:
         manifest = Manifest(
             **{field.name: getattr(self.plan, field.name) for field in dataclasses.fields(Plan)},
             files_sha256=dict(sorted(hashes.items())),
+            # Milliseconds: a part of the time would stand for the whole, were one shard's unknown.
+            extraction_seconds=None if None in seconds else round(sum(seconds), 3),
         )
         self.store.write(MANIFEST, render_manifest(manifest))
         return read_manifest(self.store.path)
@@ -263,13 +277,14 @@ def wait_for_shards(store: Directory, plan: Plan) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _read_marker(store: Directory, shard: int) -> dict[str, str]:
+def _read_marker(store: Directory, shard: int) -> dict[str, Any]:
     content = store.read(marker_name(shard))
     try:
-        hashes = json.loads(content or b"")["files_sha256"]
-        if shards.chunk_name(shards.FEATURES, shard) in hashes:
-            return hashes
-    except (ValueError, KeyError, TypeError):
+        marker = json.loads(content or b"")
+        timed = type(marker.get("seconds", 0.0)) is float
+        if timed and shards.chunk_name(shards.FEATURES, shard) in marker["files_sha256"]:
+            return marker
+    except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise StoreError(
         f"a marker holds the hashes of its shard; {store.path}/{marker_name(shard)} does not. "

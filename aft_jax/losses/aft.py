@@ -10,8 +10,10 @@ import numpy as np
 from aft_jax.losses import kernels
 from aft_jax.losses.axis import AxisName, batch_rows, batch_sum
 from aft_jax.losses.factors import cosine_kernel_of
+from aft_jax.losses.moments import cross_moment, second_moment
+from aft_jax.losses.rows import centred_unit_rows
 from aft_jax.losses.scales import scaled
-from aft_jax.losses.validation import checked_inputs
+from aft_jax.losses.validation import COMBINATIONS, KERNELS, check_choice, checked_inputs
 from aft_jax.types import Array, Float
 
 MOMENT_CROSSOVER = 1.0
@@ -74,11 +76,13 @@ def aft_loss(
         Qiu et al., "Transferring Knowledge from Large Foundation Models to Small Downstream
         Models", ICML 2024, arXiv 2406.07337.
     """
-    inputs = checked_inputs(scales, student_features, teacher_features, mask, kernel, combine)
+    check_choice("kernel", kernel, KERNELS)
+    check_choice("combine", combine, COMBINATIONS)
+    inputs = checked_inputs(scales, student_features, teacher_features, mask)
     teacher = [scaled(s, t) for s, t in zip(inputs.scales, inputs.teachers, strict=True)]
     if combine == "concat" and len(teacher) > 1:
         teacher = [jnp.concatenate(teacher, axis=1)]
-    if kernel == "linear" and _long_batch(inputs.student, teacher, axis_name):
+    if kernel == "linear" and long_batch(inputs.student, teacher, axis_name):
         squares = squares_by_moment(inputs.student[0], teacher[0], inputs.mask, axis_name)
     else:
         squares = squares_by_kernel(inputs.student, teacher, inputs.mask, axis_name, kernel)
@@ -135,11 +139,11 @@ def squares_by_moment(
     Returns:
         The sum over all pairs of the global batch, at least zero.
     """
-    student_rows = kernels.centred_unit_rows(student, mask, axis_name)
-    teacher_rows = kernels.centred_unit_rows(teacher, mask, axis_name)
-    own = kernels.second_moment(student_rows)
-    theirs = kernels.second_moment(teacher_rows)
-    cross = kernels.cross_moment(student_rows, teacher_rows)
+    student_rows = centred_unit_rows(student, mask, axis_name)
+    teacher_rows = centred_unit_rows(teacher, mask, axis_name)
+    own = second_moment(student_rows)
+    theirs = second_moment(teacher_rows)
+    cross = cross_moment(student_rows, teacher_rows)
     own, theirs, cross = (
         jnp.sum(jnp.square(batch_sum(moment, axis_name))) for moment in (own, theirs, cross)
     )
@@ -156,10 +160,21 @@ def _kernel_of(
     return kernels.rbf_kernel(cosine, mask, axis_name) if kernel == "rbf" else cosine
 
 
-def _long_batch(
-    student: Sequence[jax.Array], teacher: Sequence[jax.Array], axis_name: AxisName
+def long_batch(
+    student: Sequence[Float[Array, "r _"]],
+    teacher: Sequence[Float[Array, "r _"]],
+    axis_name: AxisName = None,
 ) -> bool:
-    """Whether the moment form is the faster: no factors, and more rows than the widths' sum."""
+    """Whether second moments are faster than kernels: more rows than the widths' sum.
+
+    Args:
+        student: [r, d] features; several are factors of a tensor product, which have no moments.
+        teacher: [r, t] features, likewise.
+        axis_name: the mapped axis, or None.
+
+    Returns:
+        The answer, known at trace time.
+    """
     if len(student) > 1 or len(teacher) > 1:
         return False
     width = student[0].shape[1] + teacher[0].shape[1]

@@ -46,6 +46,21 @@ def gather_rows(rows: jax.Array, axis_name: AxisName) -> jax.Array:
     return jax.sharding.reshard(rows, NamedSharding(mesh, PartitionSpec(*[None] * rows.ndim)))
 
 
+def first_row(rows: jax.Array, axis_name: AxisName) -> jax.Array | int:
+    """The place in the global batch of this device's first row."""
+    return 0 if axis_name is None else rows.shape[0] * jax.lax.axis_index(axis_name)
+
+
+def transposed(kernel: jax.Array, axis_name: AxisName) -> jax.Array:
+    """This device's rows [r, b] of the transpose of a [b, b] matrix that is spread by its rows."""
+    if axis_name is not None:
+        return jax.lax.all_to_all(kernel, axis_name, split_axis=1, concat_axis=0, tiled=True).T
+    mesh = explicit_mesh(kernel)
+    if mesh is None:
+        return kernel.T
+    return jax.sharding.reshard(kernel.T, NamedSharding(mesh, jax.typeof(kernel).sharding.spec))
+
+
 def whole_width(rows: jax.Array) -> jax.Array:
     """Undoes a sharding of the feature dimension under Explicit axes: products contract over it."""
     mesh = explicit_mesh(rows)

@@ -9,7 +9,6 @@ batch needs the factors' kernels only; what compares single features needs all o
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from aft_jax.losses import kernels
@@ -80,7 +79,19 @@ def tensor_product(
     if mask is not None:
         # Padding may hold NaN. Zeroed in each factor, it reaches no other factor's gradient.
         factors = [jnp.where(mask[:, None] > 0, factor, 0) for factor in factors]
-    product: jax.Array = factors[0]
+    return multiplied_out(factors)
+
+
+def multiplied_out(factors: Sequence[Float[Array, "r _"]]) -> Float[Array, "r d"]:
+    """The product of factors in this order, built: [r, d_1], [r, d_2], ... -> [r, d_1 d_2 ...].
+
+    Args:
+        factors: at least one feature array.
+
+    Returns:
+        [r, d], the last factor's index running fastest.
+    """
+    product = factors[0]
     for factor in factors[1:]:
         pairs = product[:, :, None] * factor[:, None, :]
         product = pairs.reshape(pairs.shape[0], -1)

@@ -1,4 +1,4 @@
-"""Cosine kernels of centred features over the batch, differentiated with the fewest products.
+"""Kernels of features over the batch, differentiated with the fewest products.
 
 Shapes: b rows in the global batch, r of them on this device (r = b unless inside shard_map or
 pmap). A kernel is [r, b]: this device's rows against everyone's.
@@ -13,25 +13,15 @@ import jax.numpy as jnp
 
 from aft_jax.losses.axis import (
     AxisName,
-    batch_max,
     batch_sum,
-    explicit_mesh,
+    first_row,
     gather_rows,
+    transposed,
     whole_width,
 )
+from aft_jax.losses.moments import PRECISION
+from aft_jax.losses.rows import NORM_EPSILON, centred_unit_rows, order_one, outgrows_rounding
 from aft_jax.types import Array, Float
-
-# The kernel's entries are differences of numbers near one: a GPU's or TPU's default product
-# (tf32, bfloat16) would lose them. The loss is a sliver of a step, so it can afford full float32.
-_PRECISION = jax.lax.Precision.HIGHEST
-
-# Rounding of the mean leaves up to 4 ulp in a row that equals it: measured on the CPU, up to 65,536
-# rows.
-_CENTRING_ULPS = 16
-
-# Added to a row's norm before dividing by it, as the authors do: rows far shorter than this fade to
-# zero, and no entry of the derivative of a unit row exceeds 1e8.
-_NORM_EPSILON = 1e-8
 
 
 class Kernel(NamedTuple):
@@ -39,57 +29,12 @@ class Kernel(NamedTuple):
 
     Attributes:
         values: [r, b] similarities; zero in masked rows and columns.
-        diagonal: [r] each row's similarity with itself: 1 up to the epsilon, 0 for zero and masked
-            rows.
+        diagonal: [r] each row's similarity with itself; of a cosine kernel 1 up to the epsilon, 0
+            for zero and masked rows.
     """
 
     values: jax.Array
     diagonal: jax.Array
-
-
-def centred_unit_rows(
-    features: Float[Array, "r d"], mask: Float[Array, " r"], axis_name: AxisName = None
-) -> Float[Array, "r d"]:
-    """Rows of F - mean_b F, each divided by its Euclidean norm + 1e-8.
-
-    A centred row no longer than the rounding error of the centring (16 ulp of the row's largest
-    entry before it) is taken for zero: its unit row is zero and so is its gradient. Rows are
-    brought to order one before they are squared, so that no magnitude under- or overflows on the
-    way; rows far shorter than 1e-8 still fade to zero, as the formula says.
-
-    Args:
-        features: [r, d] in the compute dtype.
-        mask: [r] 1 for rows that count, 0 for padding; masked rows come back zero.
-        axis_name: the mapped axis, or None.
-
-    Returns:
-        [r, d] unit rows.
-    """
-    counted = mask[:, None] > 0
-    features = jnp.where(counted, features, 0)  # padding may hold anything, NaN included
-    count = jnp.maximum(batch_sum(jnp.sum(mask), axis_name), 1)
-    mean = batch_sum(jnp.sum(features, axis=0), axis_name) / count
-    centred = jnp.where(counted, features - mean[None], 0)
-
-    # Dividing numerator and denominator by `peak` changes nothing, so no gradient runs through it.
-    peak = jax.lax.stop_gradient(jnp.max(jnp.abs(centred), axis=1, keepdims=True))
-    before = jax.lax.stop_gradient(jnp.max(jnp.abs(features), axis=1, keepdims=True))
-    live = _outgrows_rounding(peak, before)
-    # Division by one instead of zero keeps the gradient of the branch not taken finite, here and
-    # below.
-    peak = jnp.where(live, peak, 1)
-    centred = jnp.where(live, centred, 0) / peak
-    square = jnp.sum(jnp.square(centred), axis=1, keepdims=True)
-    return centred / (jnp.sqrt(jnp.where(live, square, 1)) + _NORM_EPSILON / peak)
-
-
-def _outgrows_rounding(centred: jax.Array, before: jax.Array) -> jax.Array:
-    """Whether a quantity left over by centring is more than the rounding of what went in.
-
-    NaN is no zero: it counts as more, so that bad features give a NaN loss and are noticed.
-    """
-    limits = jnp.finfo(before.dtype)
-    return ~((centred <= _CENTRING_ULPS * limits.eps * before) | (centred < limits.tiny))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -112,7 +57,7 @@ def gram(rows: Float[Array, "r d"], axis_name: AxisName = None) -> Float[Array, 
 
 
 def _product(rows: jax.Array, everyone: jax.Array) -> jax.Array:
-    return jnp.matmul(rows, everyone.T, precision=_PRECISION)
+    return jnp.matmul(rows, everyone.T, precision=PRECISION)
 
 
 def _gram_forward(rows, axis_name):
@@ -129,7 +74,7 @@ def _gram_backward(axis_name, residuals, cotangent):
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _symmetric_product(cotangent, rows, everyone, axis_name):
     """2 C X for a symmetric C [r, b] and X's rows, gathered in `everyone`."""
-    return 2 * jnp.matmul(cotangent, everyone, precision=_PRECISION)
+    return 2 * jnp.matmul(cotangent, everyone, precision=PRECISION)
 
 
 def _symmetric_product_forward(cotangent, rows, everyone, axis_name):
@@ -165,39 +110,42 @@ def _row_sums_backward(axis_name, residual, cotangent):
 _row_sums.defvjp(lambda kernel, axis_name: (_row_sums(kernel, axis_name), None), _row_sums_backward)
 
 
-@jax.custom_vjp
-def second_moment(rows: Float[Array, "r m"]) -> Float[Array, "m m"]:
-    """X^T X over this device's rows, one product forward and one backward.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def symmetric(kernel: Float[Array, "r b"], axis_name: AxisName = None) -> Float[Array, "r b"]:
+    """A symmetric kernel itself, for functions that do not treat its two indices alike.
+
+    It sends back the symmetric part of any cotangent, as `gram` needs.
 
     Args:
-        rows: [r, m].
+        kernel: [r, b].
+        axis_name: the mapped axis, or None.
 
     Returns:
-        [m, m]; the caller adds up the devices.
+        [r, b].
     """
-    return cross_moment(rows, rows)
+    return kernel
 
 
-def _second_moment_backward(rows, cotangent):
-    return (jnp.matmul(rows, cotangent + cotangent.T, precision=_PRECISION),)
+def _symmetric_backward(axis_name, residual, cotangent):
+    return ((cotangent + transposed(cotangent, axis_name)) / 2,)
 
 
-second_moment.defvjp(lambda rows: (second_moment(rows), rows), _second_moment_backward)
+symmetric.defvjp(lambda kernel, axis_name: (kernel, None), _symmetric_backward)
 
 
-def cross_moment(left: Float[Array, "r m"], right: Float[Array, "r n"]) -> Float[Array, "m n"]:
-    """X^T Y over this device's rows: one product, and one more for each gradient.
+def own_entries(kernel: Float[Array, "r b"], axis_name: AxisName = None) -> Float[Array, " r"]:
+    """K_ii [r] as the product of the rows gave it: equal rows have equal entries, to the last bit.
 
     Args:
-        left: X [r, m].
-        right: Y [r, n].
+        kernel: [r, b].
+        axis_name: the mapped axis, or None.
 
     Returns:
-        [m, n]; the caller adds up the devices.
+        [r].
     """
-    mesh = explicit_mesh(left)
-    sharding = None if mesh is None else jax.sharding.NamedSharding(mesh, jax.P(None, None))
-    return jnp.matmul(left.T, right, precision=_PRECISION, out_sharding=sharding)
+    row = jax.lax.broadcasted_iota(jnp.int32, kernel.shape, 0) + first_row(kernel, axis_name)
+    column = jax.lax.broadcasted_iota(jnp.int32, kernel.shape, 1)
+    return jnp.sum(jnp.where(row == column, kernel, 0), axis=1)
 
 
 def cosine_kernel(
@@ -219,6 +167,60 @@ def cosine_kernel(
     return Kernel(gram(rows, axis_name), jnp.sum(jnp.square(rows), axis=1))
 
 
+def product_kernel(
+    factors: Sequence[Float[Array, "r _"]], mask: Float[Array, " r"], axis_name: AxisName = None
+) -> tuple[Kernel, Float[Array, ""]]:
+    """The kernel of the tensor product of several features, uncentred and up to a constant.
+
+        K = (T1 T1^T) o (T2 T2^T) o ... / scale^2
+
+    Differentiate only functions that treat the kernel's two indices alike (see `gram`) and that do
+    not depend on its scale.
+
+    Args:
+        factors: feature arrays [r, t1], [r, t2], ... in the compute dtype; one is its own product.
+        mask: [r] 1 for rows that count.
+        axis_name: the mapped axis, or None.
+
+    Returns:
+        The kernel, `values` [r, b], and the scale that brought it to order one.
+    """
+    row = mask[:, None]
+    kernel = row * gather_rows(mask, axis_name)[None, :]
+    diagonal, scale = mask, jnp.ones((), mask.dtype)
+    for features in factors:
+        rows, peak = order_one(jnp.where(row > 0, features, 0), axis_name)
+        products: jax.Array = gram(rows, axis_name)
+        kernel = kernel * products
+        diagonal = diagonal * jnp.sum(jnp.square(rows), axis=1)
+        scale = scale * peak
+    return Kernel(kernel, diagonal), scale
+
+
+def centred_kernel(kernel: Kernel, mask: Float[Array, " r"], axis_name: AxisName = None) -> Kernel:
+    """C = H K H with H = I - 1 1^T / b: the kernel of the centred features behind K.
+
+    Args:
+        kernel: K, zero in masked rows and columns.
+        mask: [r] 1 for rows that count.
+        axis_name: the mapped axis, or None.
+
+    Returns:
+        The kernel. Rows whose centred length is lost in rounding are zero. In float32 the centring
+        cancels digits where the features' common offset is large against their spread.
+    """
+    values, diagonal = kernel
+    count = jnp.maximum(batch_sum(jnp.sum(mask), axis_name), 1)
+    sums: jax.Array = _row_sums(values, axis_name)
+    row_mean = sums / count
+    mean = batch_sum(jnp.sum(row_mean), axis_name) / count
+    square = diagonal - 2 * row_mean + mean
+    live = outgrows_rounding(square, diagonal + 2 * jnp.abs(row_mean) + jnp.abs(mean)) & (mask > 0)
+    pairs = live[:, None] & gather_rows(live, axis_name)[None, :]
+    centred = values - row_mean[:, None] - gather_rows(row_mean, axis_name)[None, :] + mean
+    return Kernel(jnp.where(pairs, centred, 0), jnp.where(live, square, 0))
+
+
 def product_cosine_kernel(
     factors: Sequence[Float[Array, "r _"]], mask: Float[Array, " r"], axis_name: AxisName = None
 ) -> Kernel:
@@ -226,9 +228,7 @@ def product_cosine_kernel(
 
     Differentiate only functions that treat the kernel's two indices alike: see `gram`.
 
-        K = (T1 T1^T) o (T2 T2^T) o ...
-        C = H K H,  H = I - 1 1^T / b
-        values_ij = C_ij / sqrt(C_ii C_jj)
+        values_ij = C_ij / sqrt(C_ii C_jj),  C the centred kernel of the product
 
     Args:
         factors: feature arrays [r, t1], [r, t2], ... in the compute dtype.
@@ -236,34 +236,15 @@ def product_cosine_kernel(
         axis_name: the mapped axis, or None.
 
     Returns:
-        The kernel; `values` [r, b]. Rows whose centred length is lost in rounding are zero. In
-        float32 the centring cancels digits where the features' common offset is large against their
-        spread.
+        The kernel; `values` [r, b].
     """
-    row = mask[:, None]
-    column = gather_rows(mask, axis_name)[None, :]
-    kernel, diagonal, scale = row * column, mask, jnp.ones((), mask.dtype)
-    for features in factors:
-        rows = jnp.where(row > 0, features, 0)
-        peak = batch_max(jnp.max(jnp.abs(jax.lax.stop_gradient(rows))), axis_name)
-        peak = jnp.where(peak > 0, peak, 1)
-        rows = rows / peak
-        products: jax.Array = gram(rows, axis_name)
-        kernel = kernel * products
-        diagonal = diagonal * jnp.sum(jnp.square(rows), axis=1)
-        scale = scale * peak
-
-    count = jnp.maximum(batch_sum(jnp.sum(mask), axis_name), 1)
-    sums: jax.Array = _row_sums(kernel, axis_name)
-    row_mean = sums / count
-    mean = batch_sum(jnp.sum(row_mean), axis_name) / count
-    centred = kernel - row_mean[:, None] - gather_rows(row_mean, axis_name)[None, :] + mean
-    square = diagonal - 2 * row_mean + mean
-    live = _outgrows_rounding(square, diagonal + 2 * jnp.abs(row_mean) + jnp.abs(mean)) & (mask > 0)
+    kernel, scale = product_kernel(factors, mask, axis_name)
+    values, square = centred_kernel(kernel, mask, axis_name)
+    live = square != 0  # NaN is no zero
     norm = jnp.sqrt(jnp.where(live, square, 1))
-    inverse = jnp.where(live, 1 / (norm + _NORM_EPSILON / scale), 0)
-    values = centred * inverse[:, None] * gather_rows(inverse, axis_name)[None, :]
-    return Kernel(values, square * jnp.square(inverse))
+    inverse = jnp.where(live, 1 / (norm + NORM_EPSILON / scale), 0)
+    cosines = values * inverse[:, None] * gather_rows(inverse, axis_name)[None, :]
+    return Kernel(cosines, square * jnp.square(inverse))
 
 
 def rbf_kernel(cosine: Kernel, mask: Float[Array, " r"], axis_name: AxisName = None) -> Kernel:

@@ -1,6 +1,6 @@
-"""What `aft_loss` accepts, and the errors that say so."""
+"""What the losses accept, and the errors that say so."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -27,29 +27,32 @@ class LossInputs(NamedTuple):
     scales: list[jax.Array | None]
     mask: jax.Array
 
+    @property
+    def teacher(self) -> jax.Array:
+        """All teachers' features side by side, [r, t]."""
+        return self.teachers[0] if len(self.teachers) == 1 else jnp.concatenate(self.teachers, 1)
+
 
 def checked_inputs(
-    scales: Any, student: Any, teachers: Any, mask: Any, kernel: str, combine: str
+    scales: Any, student: Any, teachers: Any, mask: Any, parameters: Sequence[Any] = ()
 ) -> LossInputs:
-    """Checks the arguments of `aft_loss` and brings them to one form.
+    """Checks the arguments of a loss and brings them to one form.
 
     Args:
         scales: array, teacher name -> array, or None.
         student: [b, d] features, or name -> [b, d_name], the factors of their tensor product.
         teachers: [b, t] features, or teacher name -> [b, t].
         mask: [b] or None.
-        kernel: a name in `KERNELS`.
-        combine: a name in `COMBINATIONS`.
+        parameters: other arrays of the loss, whose dtype counts too.
 
     Returns:
-        The inputs in the compute dtype: float32, or float64 where an input is.
+        The inputs in the compute dtype: float32, or float64 where an input is. Masked rows are
+        zero, whatever they held.
 
     Raises:
         TypeError: features, scales or mask have the wrong kind of dtype.
-        ValueError: shapes or names do not fit together, or a name is unknown.
+        ValueError: shapes or names do not fit together.
     """
-    check_choice("kernel", kernel, KERNELS)
-    check_choice("combine", combine, COMBINATIONS)
     named_teachers, named_scales = _paired(scales, teachers)
     named_student = named_factors(student)
     features = _feature_arrays(
@@ -60,13 +63,13 @@ def checked_inputs(
         _scale_array(name, named_scales[name], teacher.shape[1])
         for name, teacher in zip(named_teachers, features[factors:], strict=True)
     ]
-    dtype = _compute_dtype([*features, *scale_arrays])
+    dtype = compute_dtype([*features, *scale_arrays, *parameters])
     features = [array.astype(dtype) for array in features]
     if mask is None:
         kept = jnp.ones_like(features[0][:, 0])
     else:
         # Padding may hold NaN. Zeroed before anything is computed, it reaches no gradient.
-        kept = _mask_array(mask, features[0]).astype(dtype)
+        kept = mask_array(mask, features[0]).astype(dtype)
         features = [jnp.where(kept[:, None] > 0, array, 0) for array in features]
     return LossInputs(
         student=features[:factors],
@@ -170,17 +173,40 @@ def _scale_array(name: str, value: Any, width: int) -> jax.Array | None:
     return array
 
 
-def _mask_array(mask: Any, student: jax.Array) -> jax.Array:
+def check_shape(name: str, array: Any, expected: tuple[int, ...], rule: str) -> None:
+    """Refuses a parameter whose shape does not fit the features.
+
+    Args:
+        name: of the argument.
+        array: its value.
+        expected: the shape that it should have.
+        rule: what the shape follows from.
+
+    Raises:
+        ValueError: the shape is another.
+    """
+    if jnp.shape(array) != expected:
+        raise ValueError(f"{rule}: {name} has shape {expected}; got {jnp.shape(array)}.")
+
+
+def mask_array(mask: Any, rows: Any) -> jax.Array:
+    """The mask as booleans, one for every row of `rows`.
+
+    Raises:
+        TypeError: it is complex.
+        ValueError: it has another length.
+    """
     array = jnp.asarray(mask)
-    if array.shape != student.shape[:1]:
+    if array.shape != rows.shape[:1]:
         raise ValueError(
-            f"mask has one entry a row, shape {student.shape[:1]}; got shape {array.shape}."
+            f"mask has one entry a row, shape {rows.shape[:1]}; got shape {array.shape}."
         )
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(f"mask is bool or 0/1; got dtype {array.dtype}.")
     return array.astype(jnp.bool_)
 
 
-def _compute_dtype(arrays: list[jax.Array | None]) -> Any:
+def compute_dtype(arrays: Sequence[Any]) -> Any:
+    """float64 where one of the arrays is, else float32."""
     wide = any(array is not None and array.dtype == jnp.float64 for array in arrays)
     return jnp.float64 if wide else jnp.float32

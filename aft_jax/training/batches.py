@@ -11,10 +11,11 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from aft_jax.config import Config
-from aft_jax.data import Dataset, Inputs, PaddedRows, RowOrder, make_inputs, pick_views
+from aft_jax.data import Dataset, Inputs, Order, PaddedRows, make_inputs, pick_views
 from aft_jax.data.images import stored_view
 from aft_jax.errors import ConfigError
 from aft_jax.features import (
+    FeatureStore,
     TeacherFeatures,
     expected_fields,
     load_features,
@@ -84,6 +85,29 @@ def teacher_features(config: Config, dataset: Dataset, sharding: NamedSharding) 
     Raises:
         StoreError: a store is missing or does not belong to this teacher and these examples.
     """
+    stores = open_stores(config, dataset)
+    return load_features(
+        stores,
+        dataset.ids,
+        residency=config.features.residency,
+        missing=config.features.missing,
+        sharding=sharding,
+    )
+
+
+def open_stores(config: Config, dataset: Dataset) -> dict[str, FeatureStore]:
+    """The stores of every teacher for the examples of a split.
+
+    Args:
+        config: names the teachers and their stores.
+        dataset: the split's examples.
+
+    Returns:
+        Teacher name -> its store.
+
+    Raises:
+        StoreError: a store is missing or does not belong to this teacher and these examples.
+    """
     stores = {}
     for name, teacher in config.teachers.items():
         identity = identify_teacher(teacher)
@@ -95,22 +119,17 @@ def teacher_features(config: Config, dataset: Dataset, sharding: NamedSharding) 
             )
         expected = expected_fields(config, dataset, teacher, identity)
         stores[name] = open_store(store_path(config, name, dataset.split), expected)
-    return load_features(
-        stores,
-        dataset.ids,
-        residency=config.features.residency,
-        missing=config.features.missing,
-        sharding=sharding,
-    )
+    return stores
 
 
 def train_batch(
     data: StudentData,
     features: TeacherFeatures | None,
-    order: RowOrder,
+    order: Order,
     step: int,
     views: int,
     sharding: NamedSharding,
+    among: np.ndarray | None = None,
 ) -> Batch:
     """The global batch of a training step.
 
@@ -121,6 +140,8 @@ def train_batch(
         step: the step, from 0.
         views: as `config.views`.
         sharding: rows over the devices.
+        among: rows that decide how far texts are padded, where batches are to have one shape; None
+            for those of the batch.
 
     Returns:
         The batch; a pure function of the arguments.
@@ -138,7 +159,7 @@ def train_batch(
     ones = np.ones(len(rows), np.float32)
     named, has_features = features.batch(rows, numbers) if features else ({}, ones)
     host = {
-        "inputs": data.inputs(rows, views=keys, among=everyone),
+        "inputs": data.inputs(rows, views=keys, among=everyone if among is None else among),
         "labels": data.dataset.labels[rows],
         "mask": ones,
         "feature_mask": has_features,
@@ -146,11 +167,26 @@ def train_batch(
     return Batch(**to_global(host, sharding), teacher_features=named)
 
 
-def eval_batch(data: StudentData, padded: PaddedRows, sharding: NamedSharding) -> Batch:
-    """The global batch of these rows of any split, padding masked, without teachers or views."""
+def eval_batch(
+    data: StudentData,
+    padded: PaddedRows,
+    sharding: NamedSharding,
+    among: np.ndarray | None = None,
+) -> Batch:
+    """The global batch of these rows of any split, padding masked, without teachers or views.
+
+    Args:
+        data: the split.
+        padded: which rows, and which of them count.
+        sharding: rows over the devices.
+        among: as in `train_batch`.
+
+    Returns:
+        The batch.
+    """
     rows, mask = _own(padded.rows), _own(padded.mask)
     host = {
-        "inputs": data.inputs(rows, among=padded.rows),
+        "inputs": data.inputs(rows, among=padded.rows if among is None else among),
         "labels": data.dataset.labels[rows],
         "mask": mask,
         "feature_mask": mask,

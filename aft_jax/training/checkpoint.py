@@ -1,4 +1,4 @@
-"""Checkpoints of exactly the TrainState by Orbax: asynchronous, atomic, the newest few kept."""
+"""Checkpoints of exactly the state by Orbax: asynchronous, atomic, the newest few kept."""
 
 import pathlib
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from aft_jax.training.state import TrainState
+from aft_jax.types import PyTree
 
 KEEP = 2
 
@@ -37,7 +37,7 @@ class Checkpoints:
         """The step of the newest complete checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, step: int) -> None:
+    def save(self, state: PyTree, step: int) -> None:
         """Copies the state to the host and writes it in the background.
 
         Args:
@@ -46,7 +46,7 @@ class Checkpoints:
         """
         self._manager.save(step, args=ocp.args.StandardSave(state))
 
-    def restore(self, like: TrainState) -> TrainState:
+    def restore(self, like: Any) -> Any:
         """The newest complete checkpoint.
 
         Args:
@@ -56,5 +56,4 @@ class Checkpoints:
             The saved state on the devices of `like`.
         """
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        state: Any = self._manager.restore(self.latest, args=ocp.args.StandardRestore(target))
-        return state
+        return self._manager.restore(self.latest, args=ocp.args.StandardRestore(target))

@@ -2,21 +2,31 @@
 
 import json
 import pathlib
+from collections.abc import Iterator
 
 import jax
 from jax.sharding import Mesh
 
-from aft_jax.data import ROLES, Dataset, evaluation_batches, load_splits, prefetched, report_overlap
+from aft_jax.data import (
+    ROLES,
+    Dataset,
+    PaddedRows,
+    evaluation_batches,
+    load_splits,
+    prefetched,
+    report_overlap,
+)
 from aft_jax.errors import ConfigError, DataError
 from aft_jax.files import write_whole
 from aft_jax.students import load_student
 from aft_jax.training import metrics
-from aft_jax.training.batches import THREADS, StudentData, eval_batch, read_by_student
-from aft_jax.training.experiment import student_of
+from aft_jax.training.batches import THREADS, StudentData, eval_batch
+from aft_jax.training.methods import saved_learner
+from aft_jax.training.predictions import Predictions, join_predictions, save_predictions
 from aft_jax.training.sharding import data_mesh, replicated, row_sharded
-from aft_jax.training.step import EvalStep, compile_eval_step
+from aft_jax.training.step import EvalStep, RowPredictions, compile_eval_step
 from aft_jax.training.workdir import read_config
-from aft_jax.types import PyTree
+from aft_jax.types import Batch, PyTree
 
 
 def evaluate_on(
@@ -34,22 +44,52 @@ def evaluate_on(
     Returns:
         "loss" (cross-entropy, nats) and "accuracy" (share of the examples), under those names.
     """
+    batches = _batches(data, evaluation_batches(len(data.dataset), batch_size), mesh)
+    # Waiting bounds the batches in flight; the next ones are being prepared meanwhile.
+    return metrics.mean(jax.device_get(eval_step(variables, batch)[0]) for batch in batches)
+
+
+def predict_on(
+    eval_step: EvalStep, variables: PyTree, data: StudentData, batch_size: int, mesh: Mesh
+) -> tuple[dict[str, float], Predictions]:
+    """`evaluate_on`, and from the same forward passes a prediction of every example.
+
+    Args:
+        eval_step: the student's, compiled for the mesh.
+        variables: the student's weights.
+        data: the split.
+        batch_size: rows of a global batch.
+        mesh: the devices.
+
+    Returns:
+        The metrics, and the predictions in the order of the split.
+    """
     padded = evaluation_batches(len(data.dataset), batch_size)
+    states, rows = [], []
+    for numbers, batch in zip(padded, _batches(data, padded, mesh), strict=True):
+        state, predicted = jax.device_get(eval_step(variables, batch))
+        real = numbers.mask > 0
+        states.append(state)
+        rows.append(RowPredictions(*(array[real] for array in predicted)))
+    return metrics.mean(states), join_predictions(data.dataset, rows)
+
+
+def _batches(data: StudentData, padded: list[PaddedRows], mesh: Mesh) -> Iterator[Batch]:
     rows = row_sharded(mesh)
-    batches = prefetched(
+    return prefetched(
         lambda number: eval_batch(data, padded[number], rows), 0, len(padded), THREADS, THREADS
     )
-    # Waiting bounds the batches in flight; the next ones are being prepared meanwhile.
-    return metrics.mean(jax.device_get(eval_step(variables, batch)) for batch in batches)
 
 
 def evaluate(workdir: pathlib.Path, split: str = "tune") -> dict[str, float]:
     """The `evaluate` verb: the student of a finished run on a whole split.
 
-    Needs neither the feature stores nor the weights that the student started from.
+    Needs neither the feature stores (but for "fconcat", whose inputs they are) nor the weights that
+    the student started from.
 
     Args:
-        workdir: the run directory; the result is written to `evaluation-<split>.json` there.
+        workdir: the run directory; the result is written to `evaluation-<split>.json` there, and
+            what the student says of each example to `predictions-<split>.npz`.
         split: "train", "tune" or "test".
 
     Returns:
@@ -69,11 +109,13 @@ def evaluate(workdir: pathlib.Path, split: str = "tune") -> dict[str, float]:
     for other in others:
         report_overlap((other, dataset))
     mesh = data_mesh(config.devices, config.batch_size)
-    student = student_of(saved.name, saved.options, config.inputs, dataset.classes)
+    learner = saved_learner(config, saved)
+    student = learner.make(dataset.classes)
     variables = jax.device_put(saved.variables, replicated(mesh))
-    read = read_by_student(config, dataset)
+    read = learner.read(dataset)
     eval_step = compile_eval_step(student, mesh)
-    values = evaluate_on(eval_step, variables, read, config.batch_size, mesh)
+    values, predictions = predict_on(eval_step, variables, read, config.batch_size, mesh)
+    save_predictions(predictions, workdir, split)
     write_whole(workdir / f"evaluation-{split}.json", json.dumps(values, indent=2) + "\n")
     return values
 

@@ -14,27 +14,25 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from aft_jax.config import Config, InputsConfig
-from aft_jax.data import load_splits, report_overlap, require_whole_batch, vocabulary_size
-from aft_jax.errors import ConfigError
+from aft_jax.config import Config
+from aft_jax.data import Dataset, load_splits, report_overlap
+from aft_jax.errors import ConfigError, UsageError
 from aft_jax.features import TeacherFeatures
 from aft_jax.losses.factors import named_factors
-from aft_jax.losses.regularizer import make_regularizer
-from aft_jax.students import (
-    Start,
-    find_start,
-    make_student,
-    normalised,
-)
+from aft_jax.students import Start
+from aft_jax.students.layers.head import HEAD
 from aft_jax.training.batches import (
     StudentData,
     read_by_student,
     require_teachers,
     teacher_features,
 )
-from aft_jax.training.optim import make_optimizer
+from aft_jax.training.evidence import gather_evidence, start_features
+from aft_jax.training.learner import Learner
+from aft_jax.training.methods import LEARNERS, find_method
+from aft_jax.training.protocol import Protocol, make_protocol
 from aft_jax.training.sharding import data_mesh, replicated, row_sharded
-from aft_jax.training.state import TrainState, new_state
+from aft_jax.training.state import TrainState, initial_variables, new_state
 from aft_jax.training.step import (
     EvalStep,
     TrainStep,
@@ -53,13 +51,19 @@ class Experiment:
 
     Attributes:
         config: its config; seed and beta are only defaults.
+        data: both splits with what the config's student reads of them, whatever is trained here;
+            to be handed to `build` for another method of the same data.
         train: the examples to train on.
         tune: the examples that may choose anything.
-        features: the teachers' features of `train`; None where the method reads none.
+        features: the teachers' features of `train`; None where the regularizer reads none.
+        name: of what is trained, under which it is saved: the config's student, "fconcat" or
+            "concat". Methods of one name read the same inputs.
+        read: another split -> the split with what is read of it.
         student: the network.
         start: where its weights come from, and its whole options.
         weights: the student's variables before the first step; a shape without values is random.
         regularizer: the method.
+        protocol: the steps, and what each does with its rows and gradients.
         mesh: the devices.
         new_state: root key -> state at step 0 with random weights.
         train_step: compiled.
@@ -67,17 +71,26 @@ class Experiment:
     """
 
     config: Config
+    data: "RunData"
     train: StudentData
     tune: StudentData
     features: TeacherFeatures | None
+    name: str
+    read: Callable[[Dataset], StudentData]
     student: Student
     start: Start
     weights: PyTree
     regularizer: Regularizer
+    protocol: Protocol
     mesh: Mesh
     new_state: Callable[[jax.Array], TrainState]
     train_step: TrainStep
     eval_step: EvalStep
+
+    @property
+    def has_beta(self) -> bool:
+        """Whether the method has a term that beta multiplies."""
+        return self.regularizer.reads_teachers
 
 
 class RunData(NamedTuple):
@@ -102,12 +115,11 @@ def load_data(config: Config) -> RunData:
         The splits with what the student reads of them.
 
     Raises:
-        ConfigError: a name in the config is unknown, or a batch is larger than the split.
+        ConfigError: a name in the config is unknown.
         DataError: the data cannot be read, or break a rule.
     """
     train, tune = load_splits(config.data, "train", "tune")
     report_overlap((train, tune))
-    require_whole_batch(len(train), config.batch_size)
     return RunData(read_by_student(config, train), read_by_student(config, tune))
 
 
@@ -131,39 +143,51 @@ def build(
             examples.
         UsageError: the student to start from does not exist or has another architecture.
     """
-    regularizer = _regularizer(config)
-    if regularizer.reads_teachers:
+    method = find_method(config)
+    if method.reads_stores:
         require_teachers(config)
-    start = find_start(config.student, config.inputs)
-    _check_text(config, start)
+    learner = method.learner()
     data = data or load_data(config)
-    train = data.train.dataset
-    student = student_of(config.student.name, start.options, config.inputs, train.classes)
+    train, tune = _read(config, learner, data)
+    student, start = learner.make(train.dataset.classes), learner.start(train)
     mesh = data_mesh(config.devices, config.batch_size)
-    if not regularizer.reads_teachers:
+    if not method.reads_teachers:
         features = None
     elif features is None:
-        features = teacher_features(config, train, row_sharded(mesh))
+        features = teacher_features(config, train.dataset, row_sharded(mesh))
         _LOG.info("%s", features.describe())
-    optimizer = make_optimizer(config.optim, config.steps)
-    example = jax.tree.map(jnp.asarray, data.train.inputs(np.zeros(1, int)))
-    try:
-        spec = _feature_spec(student, example, features.dims if features else {})
-    except ValueError as error:
-        raise ConfigError(f"config.student and config.inputs fit each other: {error}") from error
+    example = jax.tree.map(jnp.asarray, train.inputs(np.zeros(1, int)))
+    spec = _feature_spec(student, example, features.dims if features else {})
+    weights = start.fill(jax.eval_shape(student.init, jax.random.key(0), example))
+
+    def untrained() -> np.ndarray:
+        """The start student's features of the training split."""
+        variables = _start_variables(student, weights, example, config.seed, mesh)
+        return start_features(student, variables, train, config.batch_size, mesh)
+
+    fitted = method.regularizer(
+        lambda: gather_evidence(config, train.dataset, tune.dataset, untrained)
+    )
+    protocol = make_protocol(config, len(train.dataset), fitted)
+    regularizer, optimizer = protocol.regularizer, protocol.optimizer
+    _check_params(regularizer, spec)
 
     def fresh_state(key: jax.Array) -> TrainState:
         return new_state(key, student, regularizer, optimizer, spec, example)
 
     return Experiment(
         config=config,
-        train=data.train,
-        tune=data.tune,
+        data=data,
+        train=train,
+        tune=tune,
         features=features,
+        name=learner.name,
+        read=learner.read,
         student=student,
         start=start,
-        weights=start.fill(jax.eval_shape(student.init, jax.random.key(0), example)),
+        weights=weights,
         regularizer=regularizer,
+        protocol=protocol,
         mesh=mesh,
         new_state=jax.jit(fresh_state, out_shardings=replicated(mesh)),
         train_step=compile_train_step(make_train_step(student, regularizer, optimizer), mesh),
@@ -171,56 +195,51 @@ def build(
     )
 
 
-def student_of(
-    name: str, options: Mapping[str, Any], inputs: InputsConfig, classes: tuple[str, ...]
-) -> Student:
-    """A student for these classes; it reads what `read_by_student` loads."""
-    return normalised(make_student(name, len(classes), options), inputs)
-
-
 def initial_state(experiment: Experiment, seed: int) -> TrainState:
     """The state at step 0: random by `seed`, but for a pre-trained body where there is one."""
     sharding = replicated(experiment.mesh)
     state = experiment.new_state(jax.device_put(jax.random.key(seed), sharding))
+    variables = _known(state.variables, experiment.weights, experiment.mesh)
+    return state._replace(variables=variables)
+
+
+def _read(config: Config, learner: Learner, data: RunData) -> RunData:
+    """The data as this learner reads them; those of the config's student are read already."""
+    if config.method not in LEARNERS:
+        return data
+    return RunData(learner.read(data.train.dataset), learner.read(data.tune.dataset))
+
+
+def _start_variables(
+    student: Student, weights: PyTree, example: PyTree, seed: int, mesh: Mesh
+) -> PyTree:
+    """The student's variables before the first step of a run of this seed."""
+    body = jax.tree.leaves({**weights, "params": {**weights["params"], HEAD: {}}})
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in body):
+        _LOG.info("the start is random: the method is fitted to the student of seed %d", seed)
+    fresh = jax.jit(
+        lambda key: initial_variables(key, student, example), out_shardings=replicated(mesh)
+    )
+    return _known(fresh(jax.device_put(jax.random.key(seed), replicated(mesh))), weights, mesh)
+
+
+def _known(variables: PyTree, weights: PyTree, mesh: Mesh) -> PyTree:
+    """Random variables, but for those whose weights are known."""
 
     def known(random: jax.Array, found: Any) -> jax.Array:
         if isinstance(found, jax.ShapeDtypeStruct):
             return random
-        return jax.device_put(found, sharding)
+        return jax.device_put(found, replicated(mesh))
 
-    return state._replace(variables=jax.tree.map(known, state.variables, experiment.weights))
-
-
-def _check_text(config: Config, start: Start) -> None:
-    """An id beyond the embedding table would read NaN; one of another vocabulary, another word."""
-    tower, tokenizer = start.options.get("text"), config.inputs.tokenizer
-    options = tower if isinstance(tower, Mapping) else start.options  # of a student with two
-    rows, positions = options.get("vocab_size"), options.get("positions", config.inputs.max_length)
-    if "text" not in config.inputs.kind or rows is None:
-        return
-    if positions < config.inputs.max_length:
-        raise ConfigError(
-            f"config.inputs.max_length is at most the {positions} positions that "
-            f"{config.student.name} has; got {config.inputs.max_length}."
-        )
-    ids = vocabulary_size(config.inputs)
-    if rows < ids:
-        raise ConfigError(
-            "config.student.options.vocab_size is at least that of config.inputs.tokenizer; got "
-            f"{rows} for the {ids} ids of {tokenizer!r}."
-        )
-    if start.tokenizer not in ("", tokenizer) and rows != ids:
-        raise ConfigError(
-            f"config.inputs.tokenizer is that of the weights; {start.tokenizer!r} knows {rows} "
-            f"words, {tokenizer!r} {ids}. Set config.inputs.tokenizer to {start.tokenizer!r}."
-        )
+    return jax.tree.map(known, variables, weights)
 
 
-def _regularizer(config: Config) -> Regularizer:
+def _check_params(regularizer: Regularizer, spec: FeatureSpec) -> None:
+    """A map between features can be too large to learn."""
     try:
-        return make_regularizer(config.method, **config.method_options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"config.method and config.method_options: {error}") from error
+        jax.eval_shape(lambda key: regularizer.init(key, spec), jax.random.key(0))
+    except ValueError as error:
+        raise ConfigError(f"config.method fits config.student and its teachers: {error}") from error
 
 
 def _feature_spec(
@@ -230,6 +249,11 @@ def _feature_spec(
         variables = student.init(jax.random.key(0), inputs)
         return student.apply(variables, inputs, False, {})[0].features
 
-    factors = named_factors(jax.eval_shape(widths, example))
+    try:
+        factors = named_factors(jax.eval_shape(widths, example))
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"config.student and config.inputs fit each other: {error}") from error
     student_dim = math.prod(factor.shape[-1] for factor in factors.values())
     return FeatureSpec(student_dim, teacher_dims)

@@ -41,6 +41,11 @@ def trainable(state: TrainState) -> PyTree:
     return {"student": state.variables["params"], "regularizer": state.regularizer}
 
 
+def initial_variables(key: jax.Array, student: Student, inputs: PyTree) -> PyTree:
+    """The student's variables in the state at step 0; arguments as for `new_state`."""
+    return student.init(jax.random.fold_in(stream_key(key, "init"), 0), inputs)
+
+
 def new_state(
     key: jax.Array,
     student: Student,
@@ -63,7 +68,7 @@ def new_state(
         The state.
     """
     stream = stream_key(key, "init")
-    variables = student.init(jax.random.fold_in(stream, 0), inputs)
+    variables = initial_variables(key, student, inputs)
     params = regularizer.init(jax.random.fold_in(stream, 1), spec)
     state = TrainState(jnp.zeros((), jnp.int32), variables, params, None)
     return state._replace(opt_state=optimizer.init(trainable(state)))

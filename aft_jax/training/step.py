@@ -4,6 +4,7 @@ The first three are pure and know nothing of devices; only `compile_train_step` 
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +18,23 @@ from aft_jax.types import Batch, Metrics, PyTree, Regularizer, Student, StudentO
 TrainStep = Callable[[TrainState, Batch, jax.Array, jax.Array], tuple[TrainState, Metrics]]
 """(state, batch, beta, root key) -> (new state, metrics of the batch)."""
 
-EvalStep = Callable[[PyTree, Batch], Metrics]
-"""(student variables, batch) -> metrics of the batch."""
+
+class RowPredictions(NamedTuple):
+    """What the student says of each row of a batch, padding included.
+
+    Attributes:
+        predicted: [b] int32, the class of the largest logit.
+        confidence: [b] float32, its probability.
+        label_log_probability: [b] float32, nats, of the row's label; of class 0 without a label.
+    """
+
+    predicted: jax.Array
+    confidence: jax.Array
+    label_log_probability: jax.Array
+
+
+EvalStep = Callable[[PyTree, Batch], tuple[Metrics, RowPredictions]]
+"""(student variables, batch) -> (metrics of the batch, predictions of its rows)."""
 
 
 def forward(
@@ -41,14 +57,22 @@ def task_metrics(logits: jax.Array, batch: Batch) -> Metrics:
     }
 
 
-def objective(
-    regularizer: Regularizer,
-    params: PyTree,
-    output: StudentOutput,
-    batch: Batch,
-    beta: jax.Array,
-) -> tuple[jax.Array, Metrics]:
-    """Task loss + beta * regularizer, and the metrics of both."""
+class Terms(NamedTuple):
+    """The two terms of the objective.
+
+    Attributes:
+        task: mean cross-entropy of the labelled rows.
+        penalty: what beta multiplies.
+    """
+
+    task: jax.Array
+    penalty: jax.Array
+
+
+def objective_terms(
+    regularizer: Regularizer, params: PyTree, output: StudentOutput, batch: Batch
+) -> tuple[Terms, Metrics]:
+    """Task loss and regularizer apart, and the metrics of both."""
     metrics = task_metrics(output.logits, batch)
     total, count = metrics["task_loss"]
     penalty, penalty_metrics = regularizer.apply(
@@ -58,12 +82,29 @@ def objective(
         mask=batch.feature_mask,
         logits=output.logits,
     )
-    loss = total / jnp.maximum(count, 1) + beta * penalty
-    rows = jnp.sum(batch.mask)
-    metrics |= {"loss": (loss * rows, rows)}
     if batch.teacher_features:
-        metrics["rows_with_features"] = (jnp.sum(batch.feature_mask), rows)
-    return loss, metrics | penalty_metrics
+        metrics["rows_with_features"] = (jnp.sum(batch.feature_mask), jnp.sum(batch.mask))
+    return Terms(total / jnp.maximum(count, 1), penalty), metrics | penalty_metrics
+
+
+def joined_terms(terms: Terms, beta: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
+    """Task loss + beta * regularizer, and the sum as a metric."""
+    loss = terms.task + beta * terms.penalty
+    rows = jnp.sum(batch.mask)
+    return loss, {"loss": (loss * rows, rows)}
+
+
+def objective(
+    regularizer: Regularizer,
+    params: PyTree,
+    output: StudentOutput,
+    batch: Batch,
+    beta: jax.Array,
+) -> tuple[jax.Array, Metrics]:
+    """Task loss + beta * regularizer, and the metrics of both."""
+    terms, metrics = objective_terms(regularizer, params, output, batch)
+    loss, total = joined_terms(terms, beta, batch)
+    return loss, metrics | total
 
 
 def make_train_step(
@@ -116,13 +157,33 @@ def compile_train_step(step: TrainStep, mesh: Mesh) -> TrainStep:
     )
 
 
+def row_predictions(logits: jax.Array, labels: jax.Array) -> RowPredictions:
+    """Each row's class, its probability, and the log-probability of the row's label.
+
+    Args:
+        logits: [b, k].
+        labels: [b]; -1 for a row without label.
+
+    Returns:
+        The predictions; no array of theirs has a class axis.
+    """
+    logs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    known = jnp.maximum(labels, 0)
+    return RowPredictions(
+        predicted=jnp.argmax(logits, axis=-1).astype(jnp.int32),
+        confidence=jnp.exp(jnp.max(logs, axis=-1)),
+        label_log_probability=jnp.take_along_axis(logs, known[:, None], axis=-1)[:, 0],
+    )
+
+
 def compile_eval_step(student: Student, mesh: Mesh) -> EvalStep:
-    """The student in inference mode under jit, with the task's metrics."""
+    """The student in inference mode under jit: the task's metrics, and a prediction a row."""
 
     def eval_step(variables, batch):
         output, _ = student.apply(variables, batch.inputs, False, {})
         metrics = task_metrics(output.logits, batch)
-        return {"loss": metrics["task_loss"], "accuracy": metrics["accuracy"]}
+        states = {"loss": metrics["task_loss"], "accuracy": metrics["accuracy"]}
+        return states, row_predictions(output.logits, batch.labels)
 
     everywhere, rows = replicated(mesh), row_sharded(mesh)
     return jax.jit(eval_step, in_shardings=(everywhere, rows), out_shardings=everywhere)

@@ -6,7 +6,7 @@ The host waits for the device only every `log_every` steps, to read the metrics 
 import contextlib
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from aft_jax.config import Config
-from aft_jax.data import RowOrder, prefetched
+from aft_jax.data import prefetched
 from aft_jax.errors import NonFiniteError
 from aft_jax.progress import progress_bar
 from aft_jax.students import parameter_count, save_student
@@ -24,7 +24,6 @@ from aft_jax.training.batches import THREADS, train_batch
 from aft_jax.training.checkpoint import Checkpoints
 from aft_jax.training.evaluate import evaluate_on
 from aft_jax.training.experiment import Experiment, build, initial_state
-from aft_jax.training.optim import schedule
 from aft_jax.training.sharding import replicated, row_sharded
 from aft_jax.training.state import TrainState
 from aft_jax.types import Batch, HostMetrics, Metrics
@@ -52,7 +51,7 @@ def train(config: Config, directory: pathlib.Path) -> dict[str, Any]:
         return finished
     experiment = build(config)
     workdir.claim(directory, config)  # only now: a config that cannot be built claims nothing
-    with progress_bar(config.steps, f"train {directory}", "step") as bar:
+    with progress_bar(experiment.protocol.steps, f"train {directory}", "step") as bar:
         return fit(experiment, config, directory, bar)
 
 
@@ -88,10 +87,10 @@ def fit(
                 bar.update()
         # A run killed after its last checkpoint has no step left that would have evaluated.
         tune = run.tune or run.evaluate(state)
-    return _finish(experiment, config, directory, state, tune, time.monotonic() - began)
+    return finish(experiment, config, directory, state, tune, time.monotonic() - began)
 
 
-def _finish(
+def finish(
     experiment: Experiment,
     config: Config,
     directory: pathlib.Path,
@@ -103,7 +102,7 @@ def _finish(
     variables = jax.device_get(state.variables)
     save_student(
         directory,
-        config.student.name,
+        experiment.name,
         experiment.train.dataset.classes,
         experiment.start.options,
         config.inputs,
@@ -112,7 +111,7 @@ def _finish(
     )
     workdir.save_regularizer(directory, jax.device_get(state.regularizer))
     values = {
-        "step": config.steps,
+        "step": experiment.protocol.steps,
         "tune": tune,
         "parameters": parameter_count(variables),
         "skipped": list(experiment.train.dataset.skipped),
@@ -134,11 +133,8 @@ class _Run:
     ):
         self.experiment, self.config = experiment, config
         self.checkpoints, self.writer = checkpoints, writer
-        self.order = RowOrder(len(experiment.train.dataset), config.batch_size, config.seed)
-        optim = config.optim
-        self.rate: Callable[[int], Any] = schedule(
-            optim.learning_rate, optim.warmup_steps, config.steps
-        )
+        self.steps, self.rate = experiment.protocol.steps, experiment.protocol.rate
+        self.order = experiment.protocol.order(config.seed)
         everywhere = replicated(experiment.mesh)
         self.beta = jax.device_put(jnp.float32(config.beta), everywhere)
         self.root = jax.device_put(jax.random.key(config.seed), everywhere)
@@ -154,7 +150,7 @@ class _Run:
         def load(step: int) -> Batch:
             return train_batch(data, features, self.order, step, self.config.views, rows)
 
-        return prefetched(load, first, self.config.steps, THREADS, THREADS)
+        return prefetched(load, first, self.steps, THREADS, THREADS)
 
     def step(self, state: TrainState, batch: Batch) -> TrainState:
         """Dispatches one step without waiting for it."""
@@ -171,13 +167,15 @@ class _Run:
     def after_step(self, state: TrainState, done: int) -> None:
         """Reads metrics, evaluates and saves, where `done` steps call for it."""
         config = self.config
-        last = done == config.steps
-        if done % config.log_every == 0 or last:
+        last = done == self.steps
+        evaluates = done % config.eval_every == 0 or last
+        saves = done % config.checkpoint_every == 0 or last
+        if done % config.log_every == 0 or evaluates or saves:  # what is saved was found finite
             self._log(done)
-        if done % config.eval_every == 0 or last:
+        if evaluates:
             self.tune = self.evaluate(state)
             self.writer.write(done, "tune", self.tune)
-        if done % config.checkpoint_every == 0 or last:
+        if saves:
             self.checkpoints.save(state, done)
 
     def _log(self, done: int) -> None:

@@ -15,7 +15,10 @@ CONFIG = "config.json"
 RESULT = "result.json"
 REGULARIZER = "regularizer.safetensors"
 
-FREE = ("features.residency", "features.threads", "features.process", "features.processes")
+FREE = (
+    *("features.residency", "features.threads", "features.process", "features.processes"),
+    *("sweep.together", "sweep.scheduler"),
+)
 """Keys that say where and how fast things happen, not what comes out: a resumed run may change
 them."""
 

@@ -4,7 +4,14 @@ import json
 import numpy as np
 import pytest
 
+from aft_jax.config import read_inputs
+from aft_jax.config.defaults import base_config
 from aft_jax.experiments.records import BetaTrial, Comparison, Trial, save
+from aft_jax.students import save_student
+from aft_jax.training.predictions import Predictions, save_predictions
+
+CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+INPUTS = read_inputs(base_config().inputs.to_dict())
 
 
 def trials_of(method, beta, tests):
@@ -17,6 +24,8 @@ def trials_of(method, beta, tests):
             test - 0.01,
             f"trials/{method}-seed{seed}",
             1.5 + 9 * (not seed),
+            steps_per_second=100.0,
+            parameters=4321,
         )
         for seed, test in enumerate(tests)
     )
@@ -35,7 +44,25 @@ def comparison():
             "skipped": {},
         },
         student={"name": "small_cnn", "parameters": 4321, "init_from": "runs/digits/pretrain"},
-        teachers={"wide_cnn": {"id": "flax:wide", "parameters": 43210, "width": 128}},
+        teachers={
+            "wide_cnn": {
+                "id": "flax:wide",
+                "revision": "",
+                "weights_sha256": "ab12",
+                "parameters": 43210,
+                "width": 128,
+                "stores": {
+                    "train": {
+                        "rows": 100,
+                        "ids_sha256": "cd34",
+                        "manifest_sha256": "ef56",
+                        "extraction_seconds": 12.5,
+                    }
+                },
+            }
+        },
+        config_sha256="0123",
+        method_options={"stl": {}, "aft": {}},
         metric="accuracy",
         environment={"jax": "0.10.2", "python": "3.11.7", "device": "cpu x 1"},
         beta_search=tuple(
@@ -45,6 +72,8 @@ def comparison():
         ),
         chosen_beta={"aft": 3.0},
         trials=trials_of("stl", 0.0, [0.9, 0.9, 0.9]) + trials_of("aft", 3.0, [0.91, 0.92, 0.93]),
+        failed_trials=(),
+        failed_methods={},
     )
 
 
@@ -81,9 +110,15 @@ def write_run():
                 **{
                     "kernel/labels": np.array([0, 0, 1, 1]),
                     "kernel/teacher": same,
+                    "kernel/start": np.zeros((4, 4), np.float32),
                     "kernel/stl": np.eye(4, dtype=np.float32),
                     "kernel/aft": same,
                     "gates/wide_cnn": np.array([0.25, 0.5, 0.625, 0.75], np.float32),
+                    "gates/narrow": np.array([0.5, 0.25], np.float32),
+                    "share/wide_cnn": np.float64(0.75),
+                    "share/narrow": np.float64(0.25),
+                    "without/wide_cnn": np.eye(4, dtype=np.float32),
+                    "without/narrow": same,
                 },
             )
         return workdir
@@ -94,8 +129,15 @@ def write_run():
 def write_metrics(directory, trial):
     regularizer = [0.4, 0.1] if trial.method == "aft" else [0.0, 0.0]
     rows = [{"step": 0, "split": "tune", "loss": 2.0, "accuracy": 0.5}]
+    speed = 60 if trial.method == "aft" else 80
     rows += [
-        {"step": 50 * (index + 1), "split": "train", "loss": 1.0, "regularizer": value}
+        {
+            "step": 50 * (index + 1),
+            "split": "train",
+            "loss": 1.0,
+            "regularizer": value,
+            "steps_per_second": speed + 40 * index,
+        }
         for index, value in enumerate(regularizer)
     ]
     rows.append({"step": 100, "split": "tune", "loss": 0.5, "accuracy": trial.tune})
@@ -103,3 +145,18 @@ def write_metrics(directory, trial):
     directory.mkdir(parents=True)
     lines = [json.dumps(row) for row in rows]
     (directory / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def write_predictions(directory, labels, predicted, confidence, split="test"):
+    """What `evaluate` leaves of a student of the classes "zero" to "nine"."""
+    rows = len(labels)
+    directory.mkdir(parents=True, exist_ok=True)
+    predictions = Predictions(
+        ids=np.array([f"id{row}" for row in range(rows)]),
+        labels=np.array(labels, np.int32),
+        predicted=np.array(predicted, np.int32),
+        confidence=np.array(confidence, np.float32),
+        label_log_probability=np.full(rows, -0.5, np.float32),
+    )
+    save_predictions(predictions, directory, split)
+    save_student(directory, "small_cnn", CLASSES, {}, INPUTS, {"params": {}})

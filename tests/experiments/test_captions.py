@@ -3,10 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from aft_jax.experiments import captions
+from aft_jax.experiments import captions, captions_of_predictions, captions_of_teachers
+from aft_jax.experiments.calibration import reliability
 from aft_jax.experiments.curves import average
 from aft_jax.experiments.diagnostics import Diagnostics
-from aft_jax.experiments.statistics import method_results
+from aft_jax.experiments.statistics import method_results, tune_by_beta
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -30,22 +31,25 @@ def test_learning_curves_end_where_the_runs_ended():
     tune = {"stl": average([{0: 0.5, 1200: 0.8}]), "aft": average([{0: 0.5, 1200: 0.9}])}
     regularizer = {"aft": average([{50: 0.4, 1200: 0.1}])}
     assert captions.learning_curves(tune, regularizer, "accuracy") == (
-        "Mean over 1 seed, bands of one standard deviation: at step 1,200 the tune accuracy ends "
-        "with stl at 80.00 % and aft at 90.00 %, and the regularizer moves for aft from 0.400 to "
-        "0.100."
+        "Single runs: at step 1,200 the tune accuracy ends with stl at 80.00 % and aft at 90.00 %, "
+        "and the regularizer moves for aft from 0.400 to 0.100."
     )
+    tune["aft"] = average([{0: 0.5, 1200: 0.9}] * 3)
+    opening = "Mean over 1 to 3 seeds, bands of one standard deviation: at step 1,200"
+    assert captions.learning_curves(tune, {}, "accuracy").startswith(opening)
 
 
 def test_the_peak_of_the_search_is_compared_with_the_baseline(comparison):
-    assert captions.beta_curve(comparison, ("stl", 0.855)).endswith(
+    search = {"aft": tune_by_beta(comparison.beta_search, "aft")}
+    assert captions.beta_curve(search, ("stl", 0.855)).endswith(
         f"aft peaks at beta 3 (84.50 %, {MINUS}1.00 points against stl)."
     )
-    assert captions.beta_curve(comparison, None).endswith("aft peaks at beta 3 (84.50 %).")
+    assert captions.beta_curve(search, None).endswith("aft peaks at beta 3 (84.50 %).")
 
 
 def test_gates_are_described_by_their_span():
     gates = {"wide": np.array([0.25, 0.5, 0.625, 0.75]), "narrow": np.array([0.5])}
-    assert captions.gates(gates).endswith(
+    assert captions_of_teachers.gates(gates).endswith(
         "4 gates of wide now span 0.25 to 0.75 with 50 % above 1/2 and "
         "1 gate of narrow now span 0.50 to 0.50 with 0 % above 1/2."
     )
@@ -55,7 +59,7 @@ def test_the_student_closest_to_the_teacher_is_named():
     # stl differs from the teacher by 1 in half of the entries: R = sqrt(1/2) = 0.707.
     kernels = {"teacher": np.ones((2, 2)), "stl": np.eye(2), "aft": np.ones((2, 2))}
     diagnostics = Diagnostics({}, kernels, np.array([0, 1]))
-    assert captions.kernels(diagnostics) == (
+    assert captions_of_teachers.kernels(diagnostics) == (
         "Similarity of 2 tune examples sorted by class: closest to the teacher is aft "
         "(aft at R = 0.000 and stl at R = 0.707)."
     )
@@ -106,3 +110,58 @@ def test_caveats_name_the_standard_error_of_the_test_split(comparison, with_tria
     assert "Each interval stands for itself" in captions.caveats(many, method_results(many))[2]
     alone = with_trials(stl=[0.9], aft=[0.9])
     assert captions.caveats(alone, method_results(alone))[0].startswith("Without at least two")
+
+
+def test_caveats_say_what_a_bootstrap_covers(comparison):
+    draws = np.linspace(0.8, 1.0, 101)
+    results = method_results(comparison, {"stl": draws, "aft": draws})
+    text = "Intervals cover the scatter between seeds and the draw of the 600 test examples"
+    assert captions.caveats(comparison, results)[1].startswith(text)
+
+
+def test_the_untrained_student_is_told_apart():
+    kernels = {"start": np.zeros((2, 2)), "teacher": np.ones((2, 2)), "aft": np.ones((2, 2))}
+    diagnostics = Diagnostics({}, kernels, np.array([0, 1]))
+    assert captions_of_teachers.kernels(diagnostics).endswith(
+        "the student's distance to the teacher is aft at R = 0.000. Before training the student "
+        "was at R = 1.000."
+    )
+
+
+def test_products_have_no_shares_to_speak_of():
+    moves = {"image": 0.2, "text": 0.1}
+    assert captions_of_teachers.teacher_parts({}, moves) == (
+        "Left out one at a time, image changes the teachers' kernel most (R = 0.200) and text "
+        "least (R = 0.100)."
+    )
+
+
+def test_over_and_underconfidence_are_told():
+    bins = {
+        "stl": reliability(np.array([0.9, 0.9]), np.array([0.0, 1.0])),
+        "aft": reliability(np.array([0.9, 0.9]), np.array([1.0, 1.0])),
+    }
+    text = captions_of_predictions.reliability(bins, {name: b.error for name, b in bins.items()})
+    assert text.endswith(
+        "stl is overconfident on the whole and aft is underconfident on the whole; the smallest "
+        "error has aft (10.0 points)."
+    )
+
+
+def test_the_commonest_confusion_is_told():
+    matrices = {"aft": np.array([[3, 1], [0, 4]]), "kd": np.array([[4, 0], [0, 4]])}
+    assert captions_of_predictions.confusion(matrices, ["cat", "dog"]).endswith(
+        "aft is wrong in 1 of 8 predictions, most often by taking cat for dog (25.0 % of cat); kd "
+        "is wrong in 0 of 8 predictions."
+    )
+
+
+def test_many_curves_are_counted_against_the_baseline():
+    ends = {"stl": 0.8, "aft": 0.9, "kd": 0.7}
+    curves = {name: average([{0: 0.5, 100: end}]) for name, end in ends.items()}
+    assert captions.learning_panels(curves, "stl", "accuracy").endswith(
+        "the highest tune accuracy at the end has aft with 90.00 %; 1 of 2 end above stl, the "
+        "dashed grey line of every panel (80.00 %)."
+    )
+    del curves["stl"]
+    assert captions.learning_panels(curves, "", "accuracy").endswith("has aft with 90.00 %.")

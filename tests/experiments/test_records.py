@@ -17,7 +17,31 @@ SCHEMA = {
         "skipped": {},
     },
     "student": {"name": "small_cnn", "parameters": 4321, "init_from": None},
-    "teachers": {"wide_cnn": {"id": "flax:wide", "parameters": 98765, "width": 128}},
+    "teachers": {
+        "wide_cnn": {
+            "id": "flax:wide",
+            "revision": "",
+            "weights_sha256": "ab12",
+            "parameters": 98765,
+            "width": 128,
+            "stores": {
+                "train": {
+                    "rows": 100,
+                    "ids_sha256": "cd34",
+                    "manifest_sha256": "ef56",
+                    "extraction_seconds": 12.5,
+                },
+                "tune": {
+                    "rows": 200,
+                    "ids_sha256": "0a1b",
+                    "manifest_sha256": "2c3d",
+                    "extraction_seconds": None,
+                },
+            },
+        }
+    },
+    "config_sha256": "0123",
+    "method_options": {"stl": {}, "aft": {"combine": "concat"}, "kd": {}},
     "metric": "accuracy",
     "environment": {"jax": "0.10.2", "device": "cpu x 1"},
     "beta_search": [{"method": "aft", "beta": 3, "seed": 0, "tune": 0.81}],
@@ -31,8 +55,14 @@ SCHEMA = {
             "tune": 0.9,
             "directory": "trials/stl-seed0",
             "seconds": 1.3,
+            "steps_per_second": 200.0,
+            "parameters": 4321,
         }
     ],
+    "failed_trials": [
+        {"method": "kd", "beta": 3.0, "seed": 1, "stage": "search", "reason": "the loss is nan"}
+    ],
+    "failed_methods": {"kd": "no beta finished"},
 }
 
 
@@ -97,6 +127,10 @@ def test_a_broken_file_is_refused(tmp_path):
         (("dataset", "version"), "dataset.version"),
         (("dataset", "splits", "tune"), "dataset.splits.tune"),
         (("teachers", "wide_cnn", "width"), "teachers.wide_cnn.width"),
+        (
+            ("teachers", "wide_cnn", "stores", "tune", "rows"),
+            "teachers.wide_cnn.stores.tune.rows",
+        ),
         (("beta_search", 0, "tune"), "beta_search[0].tune"),
         (("trials", 0, "directory"), "trials[0].directory"),
     ],
@@ -130,10 +164,12 @@ def test_a_wrong_value_is_named(tmp_path, raw, key, value, message):
     ("key", "value", "message"),
     [
         ("trials", {}, "key trials should be a list, is {}"),
-        ("trials", [1], r"trials\[0\] should be an object, is int"),
+        ("trials", [1], r"key trials\[0\] should be an object, is 1\."),
         ("teachers", [], r"key teachers should be an object, is \[\]"),
         ("student", "small_cnn", "key student should be an object, is 'small_cnn'"),
         ("chosen_beta", {"aft": None}, "key chosen_beta.aft should be float, is None"),
+        ("failed_methods", {"kd": 1}, "key failed_methods.kd should be str, is 1"),
+        ("method_options", {"kd": 1}, "key method_options.kd should be an object, is 1"),
         ("winner", "aft", "key winner is unknown; valid keys: dataset, student"),
     ],
 )

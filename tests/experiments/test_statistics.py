@@ -1,29 +1,22 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 
 from aft_jax.errors import UsageError
 from aft_jax.experiments.formatting import points
 from aft_jax.experiments.statistics import (
+    headline_method,
     method_order,
     method_results,
-    paired_difference,
-    relative_error_reduction,
+    normalised_error,
+    paired,
     summary,
     tune_by_beta,
-    verdict,
 )
 
-# Student's t has a closed quantile for two degrees of freedom: with p = 0.975,
-# t = (2p - 1) / sqrt(2 p (1 - p)) = 0.95 / sqrt(0.04875) = 4.302653, as in the tables.
-T_TWO_DEGREES = 0.95 / math.sqrt(0.04875)
-
 MINUS = "\N{MINUS SIGN}"
-
-
-def seeds(*values):
-    return dict(enumerate(values))
 
 
 def test_summary_of_literal_values():
@@ -42,111 +35,87 @@ def test_summary_of_nothing_is_refused():
         summary([])
 
 
-def test_interval_of_differences_one_two_three():
-    # Mean 2, standard deviation 1, n = 3: 2 +- 4.302653 / sqrt(3) = 2 +- 2.484138.
-    result = paired_difference(seeds(10.0, 10.0, 10.0), seeds(11.0, 12.0, 13.0))
-    assert (result.mean, result.count) == (2.0, 3)
-    assert T_TWO_DEGREES / math.sqrt(3) == pytest.approx(2.484138, abs=1e-6)
-    assert result.low == pytest.approx(2 - 2.484138, abs=1e-6)
-    assert result.high == pytest.approx(2 + 2.484138, abs=1e-6)
-    assert result.contains_zero
-
-
-def test_interval_of_two_differences():
-    # One degree of freedom is Cauchy's distribution: t = tan(pi (p - 1/2)) = 12.706205. Differences
-    # 1 and 3 have mean 2, standard deviation sqrt(2), standard error 1.
-    result = paired_difference(seeds(0.0, 0.0), seeds(1.0, 3.0))
-    assert math.tan(0.475 * math.pi) == pytest.approx(12.706205, abs=1e-6)
-    assert (result.low, result.high) == pytest.approx((-10.706205, 14.706205), abs=1e-6)
-
-
 def test_pairs_are_joined_by_seed_not_by_order():
-    result = paired_difference({0: 1.0, 1: 5.0, 2: 9.0}, {2: 10.0, 0: 2.0, 1: 6.0})
-    assert (result.mean, result.low, result.high) == (1.0, 1.0, 1.0)
-    assert not result.contains_zero
-
-
-def test_an_interval_that_ends_at_zero_contains_it():
-    assert paired_difference(seeds(1.0, 1.0), seeds(1.0, 1.0)).contains_zero
+    before, after = paired({0: 1.0, 1: 5.0, 2: 9.0}, {2: 10.0, 0: 2.0, 1: 6.0})
+    assert (before, after) == ([1.0, 5.0, 9.0], [2.0, 6.0, 10.0])
 
 
 def test_unequal_seeds_are_refused():
     with pytest.raises(UsageError, match=r"only the baseline has \[3\].*treatment has \[4, 5\]"):
-        paired_difference({0: 1.0, 3: 1.0}, {0: 1.0, 4: 1.0, 5: 1.0})
+        paired({0: 1.0, 3: 1.0}, {0: 1.0, 4: 1.0, 5: 1.0})
 
 
-def test_a_single_pair_is_refused():
-    with pytest.raises(UsageError, match="at least 2 paired seeds, got 1"):
-        paired_difference({0: 1.0}, {0: 2.0})
+def test_normalised_error_averages_ratios_of_seeds():
+    # 0.1 / 0.2 and 0.1 / 0.1, not 0.2 / 0.3.
+    assert normalised_error({0: 0.8, 1: 0.9}, {1: 0.9, 0: 0.9}) == pytest.approx(0.75)
+    assert math.isnan(normalised_error({0: 1.0, 1: 0.9}, {0: 0.9, 1: 0.9}))
 
 
-def test_relative_error_reduction():
-    assert relative_error_reduction(0.8, 0.9) == pytest.approx(0.5)
-    assert relative_error_reduction(0.9, 0.8) == pytest.approx(-1.0)
-    assert math.isnan(relative_error_reduction(1.0, 1.0))
+def test_a_row_of_the_table(comparison):
+    plain, aft = method_results(comparison)
+    assert (plain.method, plain.beta, plain.contrast, plain.difference) == ("stl", 0.0, None, None)
+    assert plain.normalised_error == pytest.approx(1.0)
+    assert plain.adjusted_p is None
+    # Errors 0.09, 0.08, 0.07 against 0.1 each.
+    assert (aft.method, aft.beta) == ("aft", 3.0)
+    assert aft.normalised_error == pytest.approx(0.8)
+    assert aft.test.mean == pytest.approx(0.92)
+    assert aft.seconds == 1.5  # the median; seed 0 took 10.5
+    assert aft.steps_per_second == 100.0
+    assert aft.difference is not None
+    assert aft.difference.low == pytest.approx(0.02 - 0.02484138)
+    assert not aft.difference.bootstrapped
+    assert aft.contrast is not None
+    assert aft.contrast.reduction is not None
+    # The baseline's errors do not scatter, so the ratio's bounds are the difference's over 0.1.
+    assert aft.contrast.reduction.low == pytest.approx(0.2 - 0.2484138)
+    assert aft.adjusted_p == pytest.approx(aft.difference.p_value)
 
 
-def test_verdict_of_an_interval_with_zero_names_no_winner(comparison):
-    # Errors fall from 10 % to 8 %: one fifth.
-    sentence = verdict(comparison)
-    assert sentence == (
-        "No difference shown between aft and stl: +2.00 points of test accuracy over 3 paired "
-        f"seeds (95 % interval {MINUS}0.48 to +4.48, which contains zero), 20.0 % fewer "
-        "errors, which may be chance."
-    )
-    assert "wins" not in sentence
+def test_replicates_widen_a_row(comparison):
+    draws = np.linspace(0.8, 1.0, 1001)
+    _, aft = method_results(comparison, {"stl": np.full(1001, 0.9), "aft": draws})
+    assert aft.difference is not None
+    # The 2.5 % and 97.5 % of -0.1 ... 0.1 are wider than Student's t on both sides.
+    assert (aft.difference.low, aft.difference.high) == pytest.approx((-0.095, 0.095))
+    assert aft.difference.bootstrapped
+    assert aft.contrast is not None
+    assert aft.contrast.reduction is not None
+    assert aft.contrast.reduction.high == pytest.approx(0.95)
 
 
-def test_verdict_of_a_win(with_trials):
-    # Differences 2.0, 2.1, 2.2 points: mean 2.1, half width 0.1 * 2.484138 = 0.25;
-    # errors fall from 10 % to 7.9 %.
-    assert verdict(with_trials(stl=[0.9, 0.9, 0.9], aft=[0.92, 0.921, 0.922])) == (
-        "aft wins against stl: +2.10 points of test accuracy over 3 paired seeds "
-        "(95 % interval +1.85 to +2.35), 21.0 % fewer errors."
-    )
+def test_one_seed_has_no_contrast(with_trials):
+    _, aft = method_results(with_trials(stl=[0.9], aft=[0.91]))
+    assert aft.contrast is None
+    assert aft.adjusted_p is None
+    assert aft.normalised_error == pytest.approx(0.9)
 
 
-def test_verdict_of_a_loss(with_trials):
-    assert verdict(with_trials(stl=[0.9, 0.9, 0.9], aft=[0.88, 0.879, 0.878])) == (
-        f"aft loses against stl: {MINUS}2.10 points of test accuracy over 3 paired seeds "
-        f"(95 % interval {MINUS}2.35 to {MINUS}1.85), 21.0 % more errors."
-    )
+def test_p_values_of_several_methods_are_adjusted_together(with_trials):
+    many = with_trials(stl=[0.8, 0.8, 0.8], aft=[0.9, 0.91, 0.92], kd=[0.81, 0.83, 0.85])
+    _, aft, kd = method_results(many)
+    assert aft.difference is not None
+    assert kd.difference is not None
+    assert aft.difference.p_value < kd.difference.p_value
+    assert aft.adjusted_p == pytest.approx(2 * aft.difference.p_value)
+    assert kd.adjusted_p == pytest.approx(kd.difference.p_value)
 
 
-def test_verdict_of_equal_runs(with_trials):
-    assert verdict(with_trials(stl=[0.9, 0.8], aft=[0.9, 0.8])) == (
-        "No difference shown between aft and stl: 0.00 points of test accuracy over 2 paired seeds "
-        "(95 % interval 0.00 to 0.00, which contains zero), equally many "
-        "errors."
-    )
+def test_normalised_error_needs_plain_fine_tuning_and_an_accuracy(comparison, with_trials):
+    without = method_results(with_trials(kd=[0.8, 0.82], ft=[0.9, 0.92]))
+    assert all(math.isnan(row.normalised_error) for row in without)
+    _, aft = method_results(dataclasses.replace(comparison, metric="matthews"))
+    assert math.isnan(aft.normalised_error)
+    assert aft.contrast is not None
+    assert aft.contrast.reduction is None
 
 
-def test_verdict_counts_errors_only_of_an_accuracy(comparison):
-    assert "errors" not in verdict(dataclasses.replace(comparison, metric="matthews"))
-
-
-def test_verdict_without_enough_seeds(with_trials):
-    assert verdict(with_trials(stl=[0.9], aft=[0.95])) == (
-        "No verdict on aft against stl: an interval needs at least 2 paired seeds, "
-        "this comparison has 1."
-    )
-
-
-def test_verdict_on_one_method_alone(with_trials):
-    assert verdict(with_trials(aft=[0.9, 0.91])).startswith("No verdict: only aft was run")
-
-
-def test_verdict_is_about_aft_if_there_and_any_method_on_request(with_trials):
-    many = with_trials(kd=[0.9, 0.92], stl=[0.8, 0.82], aft=[0.7, 0.72])
+def test_the_baseline_comes_first_and_aft_is_the_headline(with_trials):
+    many = with_trials(kd=[0.9], stl=[0.8], aft=[0.7])
     assert method_order(many) == ("stl", "kd", "aft")
-    assert verdict(many).startswith("aft loses against stl")
-    assert verdict(many, "kd").startswith("kd wins against stl")
-    with pytest.raises(UsageError, match="got 'ft', valid: kd, aft"):
-        verdict(many, "ft")
-
-
-def test_without_stl_the_first_method_is_the_baseline(with_trials):
-    assert verdict(with_trials(kd=[0.8, 0.82], ft=[0.9, 0.92])).startswith("ft wins against kd")
+    assert headline_method(many) == "aft"
+    assert headline_method(with_trials(kd=[0.9], ft=[0.8])) == "ft"
+    assert headline_method(with_trials(stl=[0.9])) is None
 
 
 def test_methods_with_other_seeds_are_refused_by_name(with_trials):
@@ -163,7 +132,7 @@ def test_a_method_with_two_betas_is_refused(comparison):
 
 def test_an_empty_comparison_is_refused(comparison):
     with pytest.raises(UsageError, match="trials is empty"):
-        verdict(dataclasses.replace(comparison, trials=()))
+        method_results(dataclasses.replace(comparison, trials=()))
 
 
 def test_tune_by_beta_averages_seeds(comparison):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aft_jax import aft_loss, gates, init_dense_scales, init_scales
-from aft_jax.losses.baselines import no_kernel_loss
+from aft_jax.losses.maps import no_kernel_loss
 from tests import reference
 
 GOLDEN = np.load(

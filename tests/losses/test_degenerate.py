@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aft_jax import aft_loss
-from aft_jax.losses.kernels import centred_unit_rows
+from aft_jax.losses.rows import centred_unit_rows
 from tests import reference
 
 VARIANTS = [(kernel, combine) for kernel in ("linear", "rbf") for combine in ("concat", "product")]

@@ -8,7 +8,10 @@ import pytest
 
 from aft_jax import aft_loss, gates, init_dense_scales, init_scales
 from aft_jax.losses.factors import tensor_product
+from aft_jax.losses.maps import ft_loss, kd_loss, kkd_loss, no_kernel_loss
 from aft_jax.losses.regularizer import REGULARIZERS, make_regularizer
+from aft_jax.losses.relations import cka_loss, spkd_loss
+from aft_jax.losses.rkd import rkd_loss
 
 STUDENT = np.ones((4, 2), np.float32)
 TEACHER = np.ones((4, 3), np.float32)
@@ -222,3 +225,48 @@ def test_unknown_methods_list_the_known():
     message = re.escape("scales is one of 'diagonal', 'dense', 'uniform'; got 'full'.")
     with pytest.raises(ValueError, match=message):
         make_regularizer("aft", scales="full")
+
+
+def layer(rows, columns):
+    return {"weight": np.ones((rows, columns), np.float32), "bias": np.ones(columns, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("message", "loss", "arguments"),
+    [
+        ("weight [d, t] and a bias, as wide", kd_loss, layer(3, 3)),
+        ("on its two sides: weight has shape (2, 3); got (2, 4).", kd_loss, layer(2, 4)),
+        ("weight [d, e] and", kkd_loss, layer(3, 2)),
+        ("weight [t, d] and", no_kernel_loss, layer(2, 3)),
+        (
+            "on its two sides: bias has shape (3,); got (2,).",
+            kd_loss,
+            {"weight": layer(2, 3)["weight"], "bias": layer(2, 2)["bias"]},
+        ),
+        (
+            "weight [in, out] and a bias, as wide as the features on its two sides: "
+            "second weight has shape (2, 3); got (3, 2).",
+            ft_loss,
+            {"params": {"first": layer(2, 2), "second": layer(3, 2), "third": layer(3, 3)}},
+        ),
+    ],
+)
+def test_maps_that_do_not_fit_the_features_are_refused(message, loss, arguments, unchecked_shapes):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        loss(**arguments, student_features=STUDENT, teacher_features=TEACHER)
+
+
+@pytest.mark.parametrize("loss", [rkd_loss, spkd_loss, cka_loss])
+def test_the_baselines_check_their_features_as_aft_does(loss, unchecked_shapes):
+    with pytest.raises(
+        ValueError, match=re.escape("hold the same examples, row by row; got batch")
+    ):
+        loss(STUDENT[:3], TEACHER)
+    with pytest.raises(TypeError, match="teacher_features has dtype int32"):
+        loss(STUDENT, TEACHER.astype(np.int32))
+    with pytest.raises(ValueError, match="teacher_features needs at least one teacher"):
+        loss(STUDENT, {})
+    with pytest.raises(ValueError, match="at least one factor; got an empty mapping"):
+        loss({}, TEACHER)
+    with pytest.raises(ValueError, match=re.escape("mask has one entry a row, shape (4,)")):
+        loss(STUDENT, TEACHER, mask=np.ones(3))

@@ -1,0 +1,94 @@
+"""Features that are loaded already, put together: teachers side by side, splits one after another.
+
+Nothing is read or copied; a batch is gathered from the parts.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aft_jax.errors import StoreError
+from aft_jax.features.residency import TeacherFeatures
+
+
+def side_by_side(parts: Sequence[TeacherFeatures]) -> TeacherFeatures:
+    """The features of several teachers of one split as if they had been loaded together.
+
+    Args:
+        parts: at least one, each of other teachers.
+
+    Returns:
+        The features of all.
+
+    Raises:
+        StoreError: the stores have different numbers of views.
+    """
+    if len({part._views for part in parts}) > 1:
+        views = {name: part._views for part in parts for name in part.dims}
+        raise StoreError(
+            f"stores that are joined have the same number of views; got {views}. Extract them "
+            "with one config.views."
+        )
+    rows = {name: starts for part in parts for name, starts in part._rows.items()}
+
+    def gather(wanted: Mapping[str, np.ndarray]) -> Mapping[str, jax.Array]:
+        found: dict[str, jax.Array] = {}
+        for part in parts:
+            found |= part._gather({name: wanted[name] for name in part._rows})
+        return found
+
+    absent = np.any([starts < 0 for starts in rows.values()], axis=0)
+    return dataclasses.replace(
+        parts[0],
+        dims={name: width for part in parts for name, width in part.dims.items()},
+        residency=_slowest([part.residency for part in parts]),
+        missing=int(np.count_nonzero(absent)),
+        reason="; ".join(dict.fromkeys(part.reason for part in parts)),
+        _rows=rows,
+        _gather=gather,
+    )
+
+
+def one_after_another(first: TeacherFeatures, second: TeacherFeatures) -> TeacherFeatures:
+    """The features of two splits of the same teachers; the rows of the second come last.
+
+    Args:
+        first: of one split.
+        second: of the other.
+
+    Returns:
+        The features of both.
+    """
+    # A store's row numbers start anew in each split: those of the second are moved past the first.
+    ends = {name: starts.max() + max(1, first._views) for name, starts in first._rows.items()}
+
+    def moved(name: str, starts: np.ndarray) -> np.ndarray:
+        return np.where(starts < 0, -1, starts + ends[name])
+
+    def gather(wanted: Mapping[str, np.ndarray]) -> Mapping[str, jax.Array]:
+        in_first = {name: np.where(rows < ends[name], rows, -1) for name, rows in wanted.items()}
+        in_second = {
+            name: np.where(rows < ends[name], -1, rows - ends[name])
+            for name, rows in wanted.items()
+        }
+        # What is not there comes back zero, so that the sum is whichever part has the row.
+        return jax.tree.map(jnp.add, first._gather(in_first), second._gather(in_second))
+
+    return dataclasses.replace(
+        first,
+        residency=_slowest([first.residency, second.residency]),
+        missing=first.missing + second.missing,
+        reason="; ".join(dict.fromkeys([first.reason, second.reason])),
+        _rows={
+            name: np.concatenate([starts, moved(name, second._rows[name])])
+            for name, starts in first._rows.items()
+        },
+        _gather=gather,
+    )
+
+
+def _slowest(residencies: Sequence[str]) -> str:
+    return max(residencies, key=("device", "host", "stream").index)
