@@ -280,6 +280,6 @@ def _usage() -> str:
         "  compare          choose beta on tune, train paired seeds, evaluate on test\n"
         "  sweep            choose teachers and beta of one method on tune, evaluate on test\n"
         "  soup             average the students of a sweep or comparison\n"
-        "  report           write report/index.html about --workdir; or there, about RUN [RUN ...]\n"
+        "  report           write report/index.html about --workdir, or there about RUN [RUN ...]\n"
         "  export           write the student of a run for timm or transformers to load"
     )

@@ -40,13 +40,18 @@ from aft_jax.errors import ConfigError
 RUNS = "runs/cifar10_mini"
 TEACHERS = {"imagenet": "mobilenet_v2_imagenet", "birds": "mobilenet_v2_birds"}
 STARTS = ("pretrained", "scratch")
+ALL = (
+    *("stl", "aft", "aft_rbf", "aft_dense", "aft_uniform", "aft_no_kernel"),
+    *("kkd", "kd", "rkd", "ft", "btune", "kd_logits", "spkd", "cka", "fconcat"),
+)
 
 
 def get_config(arguments: str = "") -> Any:
     """The config.
 
     Args:
-        arguments: "root=DIR,teacher=imagenet|birds|imagenet+birds,start=pretrained|scratch,smoke".
+        arguments: "root=DIR,teacher=imagenet|birds|imagenet+birds,start=pretrained|scratch,
+            methods=pair|all,smoke".
 
     Returns:
         The config.
@@ -56,6 +61,7 @@ def get_config(arguments: str = "") -> Any:
         root="data/cifar10_mini",
         teacher="imagenet",
         start="pretrained",
+        methods="pair",
         smoke=False,
     )
     names = args.teacher.split("+")
@@ -63,6 +69,8 @@ def get_config(arguments: str = "") -> Any:
         raise ConfigError(
             f"teacher is names joined by + of {', '.join(TEACHERS)}; got {args.teacher!r}."
         )
+    if args.methods not in ("pair", "all"):
+        raise ConfigError(f"methods is pair or all; got {args.methods!r}.")
     if args.start not in STARTS:
         raise ConfigError(f"start is one of {', '.join(STARTS)}; got {args.start!r}.")
     config = base_config()
@@ -90,6 +98,10 @@ def get_config(arguments: str = "") -> Any:
     config.compare.betas = (3.0, 10.0, 30.0)
     config.compare.search_seeds = (100, 101)
     config.compare.seeds = (0, 1, 2)
+    if args.methods == "all":
+        config.features.splits = ("train", "tune", "test")  # fconcat is tested on features
+        config.steps = config.checkpoint_every = 200
+        config.compare.update(methods=ALL, betas=(1.0, 10.0, 100.0, 1000.0), search_seeds=(100,))
     if args.smoke:
         config.update(steps=2, log_every=1, eval_every=2, checkpoint_every=2, batch_size=16)
         config.inputs.image_size = 32

@@ -161,7 +161,8 @@ class OptimConfig:
     Attributes:
         learning_rate: peak for the student.
         weight_decay: decoupled, for the student only.
-        scales_learning_rate: peak for the regularizer's parameters; no weight decay.
+        scales_learning_rate: peak for the regularizer's own parameters, but for the maps of kd and
+            ft, which train at the student's; no weight decay.
         warmup_steps: steps from zero to the peak.
     """
 

@@ -19,15 +19,15 @@ class Mixture(NamedTuple):
 
     Attributes:
         total: the sum; leaves that are not floating point are those of the first student.
-        count: how many students are in it.
+        students: how many students are in it.
     """
 
     total: PyTree
-    count: int
+    students: int
 
     def add(self, variables: PyTree) -> "Mixture":
         """The mixture with one student more."""
-        return Mixture(jax.tree.map(_sum, self.total, variables), self.count + 1)
+        return Mixture(jax.tree.map(_sum, self.total, variables), self.students + 1)
 
     def mean(self, like: PyTree) -> PyTree:
         """The average, in the dtypes of `like`."""
@@ -35,7 +35,7 @@ class Mixture(NamedTuple):
         def divided(total: np.ndarray, leaf: np.ndarray) -> np.ndarray:
             if not jnp.issubdtype(leaf.dtype, jnp.floating):
                 return total
-            return np.asarray(total / self.count).astype(leaf.dtype)
+            return np.asarray(total / self.students).astype(leaf.dtype)
 
         return jax.tree.map(divided, self.total, like)
 

@@ -26,7 +26,7 @@ class _State(NamedTuple):
     gradient: jax.Array
     steps: jax.Array  # [m, ...] of the last iterations, newest last; zero where there was none
     changes: jax.Array  # [m, ...] of the gradient over them
-    count: jax.Array
+    iteration: jax.Array
     done: jax.Array
 
 
@@ -61,7 +61,7 @@ def minimise(
     history = jnp.zeros((MEMORY, *start.shape), start.dtype)
     state = _State(start, value, gradient, history, history, jnp.int32(0), _flat(gradient))
     final = jax.lax.while_loop(
-        lambda state: ~state.done & (state.count < STEPS),
+        lambda state: ~state.done & (state.iteration < STEPS),
         lambda state: _iterate(objective, tolerance, state),
         state,
     )
@@ -83,7 +83,7 @@ def _iterate(objective: Objective, tolerance: jax.Array, state: _State) -> _Stat
         gradient=jnp.where(better, trial.gradient, state.gradient),
         steps=jnp.concatenate([state.steps[1:], step[None]]),
         changes=jnp.concatenate([state.changes[1:], change[None]]),
-        count=state.count + 1,
+        iteration=state.iteration + 1,
         done=done,
     )
 
@@ -108,17 +108,22 @@ def _inverse_curvature(state: _State) -> jax.Array:
     products = jnp.sum(state.steps * state.changes, axis=(1, 2))
     usable = products > 0  # not where there was no step, nor where rounding bent the function
     weights = jnp.where(usable, 1 / jnp.where(usable, products, 1), 0)
-    vector, alphas = state.gradient, []
-    for number in reversed(range(MEMORY)):
-        alpha = weights[number] * _dot(state.steps[number], vector)
-        alphas.append(alpha)
-        vector = vector - alpha * state.changes[number]
+
+    def newest_first(number, carry):
+        vector, alphas = carry
+        place = MEMORY - 1 - number
+        alpha = weights[place] * _dot(state.steps[place], vector)
+        return vector - alpha * state.changes[place], alphas.at[place].set(alpha)
+
+    def oldest_first(place, vector):
+        beta = weights[place] * _dot(state.changes[place], vector)
+        return vector + (alphas[place] - beta) * state.steps[place]
+
+    carry = state.gradient, jnp.zeros_like(weights)
+    vector, alphas = jax.lax.fori_loop(0, MEMORY, newest_first, carry)
     square = _dot(state.changes[-1], state.changes[-1])
     vector = vector * jnp.where(usable[-1], products[-1] / jnp.where(square > 0, square, 1), 1)
-    for number, alpha in enumerate(reversed(alphas)):
-        beta = weights[number] * _dot(state.changes[number], vector)
-        vector = vector + (alpha - beta) * state.steps[number]
-    return vector
+    return jax.lax.fori_loop(0, MEMORY, oldest_first, vector)
 
 
 def _dot(one: jax.Array, other: jax.Array) -> jax.Array:

@@ -32,8 +32,10 @@ def ped(features: np.ndarray, labels: np.ndarray, num_classes: int) -> float:
 
     1. z = Q^T L^-1 (x - m) with L L^T the covariance within the classes, shrunk as Ledoit and Wolf
        do, and Q the at most c - 1 directions in which the class means then differ.
-    2. A class is a ball with mass p_y = n_y / n, centre u_y and radius r_y, the root mean square
-       distance of its rows from u_y. Balls that overlap repel each other like springs:
+    2. A class is a ball with mass p_y = n_y / n, centre u_y and radius r_y, the standard deviation
+       of its rows about u_y in one of the directions, on average: sqrt(mean |z - u_y|^2 / m) for m
+       of them. (With |z - u_y| itself, which grows as sqrt(m), everything overlaps where classes
+       are many, and flies apart.) Balls that overlap repel each other like springs:
 
            U = 1/2 sum_{i<j} p_i p_j max(0, r_i + r_j - |u_i - u_j|)^2
 
@@ -76,7 +78,7 @@ def ped_of(data: Moments) -> float:
     ]
     rows = np.concatenate(blocks)
     deviations = np.sum(np.square(rows - centres[data.labels]), axis=1)
-    radii = np.sqrt(np.bincount(data.labels, deviations) / data.counts)
+    radii = np.sqrt(np.bincount(data.labels, deviations) / data.counts / rows.shape[1])
     moved = repelled(centres, radii, priors)
     rows += (moved - centres)[data.labels]
     logits = rows @ moved.T - np.sum(np.square(moved), axis=1) / 2 + np.log(priors)

@@ -7,6 +7,7 @@ Fitted by Adam to the mean squared error on the training split, with rows shuffl
 and stopped by the error on the tune split.
 """
 
+import itertools
 import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -206,7 +207,7 @@ def _initial(key: jax.Array, t: int, code: int) -> PyTree:
                 uniform(jax.random.fold_in(jax.random.fold_in(key, side), i), (m, n), jnp.float32),
                 jnp.zeros((n,), jnp.float32),
             )
-            for i, (m, n) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+            for i, (m, n) in enumerate(itertools.pairwise(edges))
         ]
         for side, (part, edges) in enumerate(widths.items())
     }

@@ -1,6 +1,6 @@
-"""The method "concat": fine-tunes the teachers themselves, side by side under one new classifier.
+"""The method "concat": fine-tunes the teachers themselves, side by side under one classifier.
 
-Teachers of kind "flax" alone: their weights are here, and can be trained. Each reads its own inputs.
+Teachers of kind "flax" alone: their weights are here, to be trained. Each reads its own inputs.
 """
 
 import dataclasses

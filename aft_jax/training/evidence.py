@@ -1,4 +1,4 @@
-"""What a method that is fitted before training may look at: features of train and tune, not of test.
+"""What a method that is fitted before training may look at: features of train and tune alone.
 
 Of stores with views the first view of each example is read: a fit sees one row an example, and rows
 of the kind that training shows.

@@ -1,4 +1,4 @@
-"""Methods that are fitted to the teachers' features before training, and are plain regularizers then.
+"""Methods that are fitted to the teachers' features before training: plain regularizers then.
 
 A factory takes a method's options and returns its fit. What was fitted are constants of the two
 functions of the regularizer; the same evidence gives the same constants, so that a run that was
@@ -84,8 +84,8 @@ def ft(epochs: int = 500, patience: int = 10, width: int = 0) -> Fit:
 def btune(temperature: float = 0.1) -> Fit:
     """B-Tuning: the student's posterior prediction follows the teachers', see `btune_loss`.
 
-    LogME is fitted to the labelled rows of train: of every teacher, and of the student as it starts.
-    Where the start is random, that is the student of config.seed, for runs of every seed.
+    LogME is fitted to the labelled rows of train, for every teacher and for the student as it
+    starts. Where the start is random, that is the student of config.seed, for runs of every seed.
 
     Args:
         temperature: of the teachers' weights; the smaller, the more the best one counts.
@@ -159,11 +159,10 @@ def kd_logits(temperature: float = 4.0) -> Fit:
         )
 
         def apply(
-            params, student_features, teacher_features, *, mask=None, logits=None
+            params, student_features, teacher_features, *, mask=None, logits: Any = None
         ) -> tuple[Array, Metrics]:
-            joined = _joined(teacher_features)
             loss = logit_distillation_loss(
-                logits, probe.logits(joined), temperature=temperature, mask=mask
+                logits, probe.logits(_joined(teacher_features)), temperature=temperature, mask=mask
             )
             return loss, {"regularizer": batch_mean(loss, student_features, mask)}
 

@@ -1,4 +1,4 @@
-"""A group of trials that train in one program: what each is, how it ends, what is compiled for it."""
+"""Trials that train in one program: what each is, how it ends, what is compiled for them."""
 
 import pathlib
 from typing import Any, NamedTuple

@@ -8,7 +8,7 @@ learners       training/fconcat.py, concat.py: something else than a student is 
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from aft_jax.config import Config
 from aft_jax.errors import ConfigError, UsageError

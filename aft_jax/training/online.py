@@ -3,7 +3,7 @@
 With the student's weights theta, the optimizer's update U and gradients g of task and penalty,
 
     theta'(beta) = theta + U(g_task + beta g_penalty)
-    log beta    <- log beta - rate * beta * <grad L_tune(theta'), d theta' / d beta>
+    log beta    <- log beta - rate * beta * <grad L_tune(theta'), d theta' / d beta>    (clipped)
 
 The derivative runs through the optimizer, Adam's moments of this step included, and is exact for
 one step: what beta does to later steps is not seen.
@@ -12,6 +12,7 @@ Reference: the one-step look-ahead of Luketina et al., "Scalable Gradient-Based 
 Regularization Hyperparameters", ICML 2016, arXiv 1511.06727.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -25,6 +26,9 @@ from aft_jax.training.state import TrainState, stream_key, trainable
 from aft_jax.training.step import Terms, forward, joined_terms, objective_terms, task_metrics
 from aft_jax.training.tuner import Tuner, with_beta_metric
 from aft_jax.types import Batch, Metrics, PyTree, Regularizer, Student
+
+LARGEST_SHIFT = math.log(2.0)
+"""Of log beta in one step: beta is at most doubled or halved."""
 
 
 class LookAhead(NamedTuple):
@@ -80,7 +84,8 @@ def make_online_step(
         ahead = look_ahead(student, regularizer, optimizer, state, beta, batch, tune, root)
         slope = beta * ahead.slope
         # One batch with a huge slope must not throw beta across its range.
-        moved = jnp.clip(beta * jnp.exp(-rate * slope), *BETA_RANGE)
+        shift = jnp.clip(-rate * slope, -LARGEST_SHIFT, LARGEST_SHIFT)
+        moved = jnp.clip(beta * jnp.exp(shift), *BETA_RANGE)
         metrics = ahead.metrics | {"beta_slope": (slope, jnp.ones_like(slope))}
         return ahead.state, moved, metrics
 

@@ -19,19 +19,37 @@ def schedule(peak: float, warmup_steps: int, steps: int) -> optax.Schedule:
     return optax.warmup_cosine_decay_schedule(0.0, peak, warmup_steps, max(steps, warmup_steps + 1))
 
 
-def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
+STUDENTS_RATE = ("kd", "rkd", "ft")
+"""Methods whose own parameters the published code trains at the student's rate."""
+
+
+def regularizer_peak(config: OptimConfig, method: str) -> float:
+    """The peak learning rate of a method's own parameters: scales have theirs, maps the student's.
+
+    Args:
+        config: rates.
+        method: name of the method.
+
+    Returns:
+        The rate.
+    """
+    return config.learning_rate if method in STUDENTS_RATE else config.scales_learning_rate
+
+
+def make_optimizer(config: OptimConfig, method: str, steps: int) -> optax.GradientTransformation:
     """The optimizer of a tree {"student": ..., "regularizer": ...}.
 
     Args:
         config: rates.
+        method: name of the method.
         steps: optimizer steps in all.
 
     Returns:
-        AdamW on the student; Adam without weight decay on the regularizer (its learned scales),
-        with the student's schedule at its own peak.
+        AdamW on the student; Adam without weight decay on the regularizer (its learned scales, its
+        maps), with the student's schedule at its own peak.
     """
     student = schedule(config.learning_rate, config.warmup_steps, steps)
-    regularizer = schedule(config.scales_learning_rate, config.warmup_steps, steps)
+    regularizer = schedule(regularizer_peak(config, method), config.warmup_steps, steps)
     return optax.partition(
         {
             "student": optax.adamw(student, weight_decay=config.weight_decay),

@@ -59,7 +59,7 @@ def _ours(config: Config, rows: int, regularizer: Regularizer) -> Protocol:
     return Protocol(
         steps=config.steps,
         order=functools.partial(RowOrder, rows, config.batch_size),
-        optimizer=make_optimizer(optim, config.steps),
+        optimizer=make_optimizer(optim, config.method, config.steps),
         rate=schedule(optim.learning_rate, optim.warmup_steps, config.steps),
         regularizer=regularizer,
     )

@@ -14,12 +14,11 @@ import optax
 
 from aft_jax.config import Config, OptimConfig
 from aft_jax.errors import ConfigError
+from aft_jax.training.optim import regularizer_peak
 from aft_jax.types import FeatureSpec, PyTree, Regularizer
 
 MOMENTUM = 0.9
 SCALES = "scales"
-STUDENTS_RATE = ("kd", "rkd", "ft")
-"""Methods whose own parameters the published code trains at the student's rate."""
 
 
 def whole_epochs(steps: int, steps_per_epoch: int) -> int:
@@ -77,17 +76,15 @@ def official_optimizer(
 
     Args:
         config: rates.
-        method: those of `STUDENTS_RATE` train their own parameters at the student's rate, others at
-            `scales_learning_rate`.
+        method: name of the method.
         epochs: in all.
         steps_per_epoch: batches of an epoch.
 
     Returns:
         The optimizer.
     """
-    own = method in STUDENTS_RATE
-    peak = config.learning_rate if own else config.scales_learning_rate
     student = epoch_cosine(config.learning_rate, epochs, steps_per_epoch)
+    peak = regularizer_peak(config, method)
     regularizer = epoch_cosine(peak, epochs, steps_per_epoch)
     return optax.partition(
         {

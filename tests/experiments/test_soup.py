@@ -223,7 +223,7 @@ def test_too_few_students(sweep, tmp_path):
 
 def test_data_with_other_classes_are_refused(sweep, config):
     workdir = sweep(THREE)
-    content = dict(np.load(config.data.path))
+    content: dict[str, Any] = dict(np.load(config.data.path))
     np.savez(config.data.path, **(content | {"class_names": np.array(["no", "yes"])}))
     with pytest.raises(UsageError, match="minus, plus; signs now has no, yes"):
         soup(workdir)

@@ -75,9 +75,7 @@ def test_ped(blobs):
     offsets = (means - features.mean(axis=0)) @ whiten.T
     axes = np.linalg.svd(offsets)[2][:2]
     rows, centres = (features - features.mean(axis=0)) @ whiten.T @ axes.T, offsets @ axes.T
-    radii = [
-        np.sqrt(np.mean(np.sum((rows[labels == k] - centres[k]) ** 2, axis=1))) for k in range(3)
-    ]
+    radii = [np.sqrt(np.mean((rows[labels == k] - centres[k]) ** 2)) for k in range(3)]
     moved = centres.copy()
     for _ in range(10):
         before = moved.copy()

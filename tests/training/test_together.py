@@ -1,8 +1,6 @@
 """Trials in one program: the numbers, files and failures of the same trials one after another."""
 
 import dataclasses
-import json
-from typing import Any
 
 import jax
 import numpy as np
@@ -11,8 +9,8 @@ from tqdm import tqdm
 
 from aft_jax.students import load_student
 from aft_jax.training import build, workdir
-from aft_jax.training.metrics import read_metrics
 from aft_jax.training.group import Programs, Trial
+from aft_jax.training.metrics import read_metrics
 from aft_jax.training.together import fit_together
 from aft_jax.training.trainer import fit
 from aft_jax.training.tuner import fixed
