@@ -100,7 +100,7 @@ def get_config(arguments: str = "") -> Any:
     config.compare.seeds = (0, 1, 2)
     if args.methods == "all":
         config.features.splits = ("train", "tune", "test")  # fconcat is tested on features
-        config.steps = config.checkpoint_every = 200
+        config.steps = config.eval_every = config.checkpoint_every = 120
         config.compare.update(methods=ALL, betas=(1.0, 10.0, 100.0, 1000.0), search_seeds=(100,))
     if args.smoke:
         config.update(steps=2, log_every=1, eval_every=2, checkpoint_every=2, batch_size=16)

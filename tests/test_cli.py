@@ -49,7 +49,8 @@ def test_the_module_runs():
     assert (child.returncode, child.stdout) == (2, "")
     assert child.stderr == (
         "aft-jax: the verb is one of extract, verify, list, "
-        "import-official, train, evaluate, compare, report, export; got 'nonsense'.\n"
+        "import-official, export-official, rank, train, evaluate, compare, sweep, soup, report, "
+        "export; got 'nonsense'.\n"
     )
 
 

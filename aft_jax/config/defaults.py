@@ -91,7 +91,7 @@ def base_config() -> Any:
         "scheduler": "local",  # or ray
         "interval": 100,  # steps between exchanges of a population
         "factor": 2.0,  # by which a population moves beta
-        "beta_learning_rate": 0.1,  # of log beta, online
+        "beta_learning_rate": 10.0,  # of log beta, online
         "retrain": False,  # the chosen setting again, on train and tune
     }
     config.official_quirks = False

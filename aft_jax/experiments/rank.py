@@ -140,8 +140,17 @@ def _scored_examples(config: Config, train: Dataset) -> tuple[Dataset, dict[str,
 
 
 def _untrained(config: Config, dataset: Dataset) -> Experiment:
-    """The student before its first step, with these examples as its data."""
-    plain = dataclasses.replace(config, method="stl", method_options={})
+    """The student before its first step, with these examples as its data.
+
+    Nothing is trained, so any number of rows will do, and any batch that the devices can share.
+    """
+    devices = config.devices or len(jax.devices())
+    batch_size = -(-config.batch_size // devices) * devices
+    if len(dataset) < batch_size:
+        devices, batch_size = 1, len(dataset)
+    plain = dataclasses.replace(
+        config, method="stl", method_options={}, batch_size=batch_size, devices=devices
+    )
     data = read_by_student(config, dataset)
     return build(plain, RunData(data, data))
 

@@ -42,20 +42,29 @@ def run_on_ray(
     Raises:
         UsageError: Ray is not installed.
     """
-    ray = _connected()
-    remote = ray.remote(run_job).options(num_cpus=1, num_gpus=_gpus(ray), max_retries=1)
-    waiting = {remote.remote(job): job for job in jobs_of(config, trials, workdir)}
+    ray = _installed()
+    started = _connect(ray)
+    try:
+        return _run_jobs(ray, jobs_of(config, trials, workdir), config.steps, bar)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _run_jobs(ray: Any, jobs: Sequence[Job], steps: int, bar: tqdm) -> dict[str, Outcome]:
+    gpus = 1 if ray.cluster_resources().get("GPU", 0) else 0
+    remote = ray.remote(run_job).options(num_cpus=1, num_gpus=gpus, max_retries=1)
+    waiting = {remote.remote(job): job for job in jobs}
     outcomes: dict[str, Outcome] = {}
     while waiting:
         (done, *_), _ = ray.wait(list(waiting), num_returns=1)
         job = waiting.pop(done)
         try:
-            ended = {name: Outcome(*end) for name, end in ray.get(done).items()}
-        except ray.exceptions.RayError as error:  # the machine or its process is gone
+            outcomes |= {name: Outcome(*end) for name, end in ray.get(done).items()}
+        except ray.exceptions.RayError as error:  # an error of ours, or the machine is gone
             reason = f"its job on the cluster failed: {error}"
-            ended = {trial["directory"]: Outcome(None, reason) for trial in job["trials"]}
-        outcomes |= ended
-        bar.update(len(job["trials"]) * config.steps)
+            outcomes |= {trial["directory"]: Outcome(None, reason) for trial in job["trials"]}
+        bar.update(len(job["trials"]) * steps)
     return outcomes
 
 
@@ -102,22 +111,23 @@ def run_job(job: Job) -> dict[str, tuple[dict[str, Any] | None, str, bool]]:
     return {name: (end.result, end.reason, end.diverged) for name, end in outcomes.items()}
 
 
-def _connected() -> Any:
+def _installed() -> Any:
     try:
-        ray: Any = importlib.import_module("ray")  # an extra of its own
+        return importlib.import_module("ray")  # an extra of its own
     except ImportError as error:
         raise UsageError(
             "config.sweep.scheduler='ray' needs Ray; it is not installed. Run "
             "`pip install 'aft_jax[ray]'`, or leave the scheduler at 'local'."
         ) from error
-    if not ray.is_initialized():
-        try:
-            ray.init(address="auto", log_to_driver=False)
-        except ConnectionError:
-            ray.init(log_to_driver=False)
-    return ray
 
 
-def _gpus(ray: Any) -> int:
-    """One for each job where the cluster has any."""
-    return 1 if ray.cluster_resources().get("GPU", 0) else 0
+def _connect(ray: Any) -> bool:
+    """Joins the cluster there is; returns whether there was none and a local one was started."""
+    if ray.is_initialized():
+        return False
+    try:
+        ray.init(address="auto", log_to_driver=False)
+        return False
+    except ConnectionError:
+        ray.init(log_to_driver=False)
+        return True

@@ -5,9 +5,9 @@ import dataclasses
 from aft_jax.config import Config
 from aft_jax.data import Dataset, joined
 from aft_jax.features import TeacherFeatures, one_after_another, side_by_side
-from aft_jax.losses.regularizer import make_regularizer
 from aft_jax.training.batches import read_by_student, teacher_features
 from aft_jax.training.experiment import Experiment, RunData, build, load_data
+from aft_jax.training.methods import find_method
 from aft_jax.training.sharding import data_mesh, row_sharded
 
 
@@ -28,12 +28,12 @@ class SharedData:
     @property
     def reads_teachers(self) -> bool:
         """Whether the method does."""
-        return make_regularizer(self.config.method, **self.config.method_options).reads_teachers
+        return find_method(self.config).uses_teachers
 
     @property
     def has_beta(self) -> bool:
         """Whether its loss has a term that beta multiplies."""
-        return self.reads_teachers
+        return find_method(self.config).has_beta
 
     @property
     def data(self) -> RunData:
@@ -47,7 +47,8 @@ class SharedData:
         """Train and tune together in place of train."""
         if self._joined is None:
             together = joined(self.data.train.dataset, self.data.tune.dataset)
-            self._joined = RunData(read_by_student(self.config, together), self.data.tune)
+            read = read_by_student(self.config, together)
+            self._joined = RunData(read, self.data.tune, fitted=self.data.train)
         return self._joined
 
     def experiment(self, config: Config, on_both: bool = False) -> Experiment:
@@ -68,9 +69,9 @@ class SharedData:
             UsageError: the student to start from does not exist or has another architecture.
         """
         data = self.joined if on_both else self.data
-        if not config.teachers:
+        if not self.has_beta:
             return build(config, data)
-        train, tune = (part.dataset for part in self.data)
+        train, tune = self.data.train.dataset, self.data.tune.dataset
         features = self._of(config, train)
         if on_both:
             features = one_after_another(features, self._of(config, tune))

@@ -95,7 +95,7 @@ def record_of(
     experiment = data.experiment(trial_config(config, students[0]), students[0].joined)
     runs = [_finished_run(search, student, ends) for student in students]
     test = load_split(config.data, "test")
-    train, tune = (part.dataset for part in data.data)
+    train, tune = data.data.train.dataset, data.data.tune.dataset
     moved = {student.directory: _schedule(workdir / student.directory) for student in students}
     return records.Sweep(
         method=config.method,

@@ -3,7 +3,7 @@
 from aft_jax.errors import UsageError
 from aft_jax.experiments.bootstrap import Replicates
 from aft_jax.experiments.formatting import percent, points, quantity
-from aft_jax.experiments.intervals import ErrorReduction, PairedDifference
+from aft_jax.experiments.intervals import CONFIDENCE, ErrorReduction, PairedDifference
 from aft_jax.experiments.records import Comparison
 from aft_jax.experiments.statistics import (
     Contrast,
@@ -79,11 +79,24 @@ def rival_verdict(comparison: Comparison, replicates: Replicates | None = None) 
     best = max(others, key=lambda name: means[name])
     text = _sentence(comparison, headline, best, replicates)
     if len(others) > 1:
-        text += (
-            f" ({best} has the highest test {comparison.metric} of {len(others)} other methods, a "
-            "choice by the test split that flatters it.)"
-        )
+        text += f" {_pick(comparison, headline, best, len(others), replicates)}"
     return text
+
+
+def _pick(
+    comparison: Comparison, headline: str, best: str, count: int, replicates: Replicates | None
+) -> str:
+    """That the rival was chosen by its test result, and whether a win of it survives that."""
+    text = (
+        f"{best} has the highest test {comparison.metric} of {count} other methods, a choice by "
+        "the test split that flatters it"
+    )
+    found = contrast(comparison, headline, best, replicates)
+    if found and found.difference.mean < 0 and not found.difference.contains_zero:
+        chance = min(1.0, count * found.difference.p_value)  # Bonferroni: any could have been best
+        shown = "still shown" if chance < 1 - CONFIDENCE else "not shown"
+        text += f"; corrected for that choice (p = {chance:.2g}) its lead is {shown}"
+    return f"({text}.)"
 
 
 def _sentence(

@@ -1,8 +1,8 @@
 """The `import-official` verb: feature files of the published code become stores.
 
 Such a file is what `torch.save` makes of {"train": [n, t], "test": [m, t]}: the rows of the whole
-training split in the source's own order, and those of the test split, which a run does not need. An
-.npz of the same two arrays will do.
+training split in the source's own order, and those of the test split, which few runs need. An .npz
+of the same two arrays will do.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from aft_jax.config import Config
+from aft_jax.config import Config, TeacherConfig
 from aft_jax.data import Dataset, load_splits, load_uncarved
 from aft_jax.errors import ConfigError, StoreError
 from aft_jax.features.describe import expected_fields, store_path
@@ -34,14 +34,42 @@ def import_official(config: Config, path: str, teacher: str) -> list[str]:
         teacher: name of an entry of `config.teachers` of kind "imported".
 
     Returns:
-        The paths of the stores: train, and tune where it is carved out of train. One that is there
-        already is kept if it is the right one.
+        The paths of the stores: train, tune where it is carved out of train, and test where
+        `config.features.splits` has it. One that is there already is kept if it is the right one.
 
     Raises:
         ConfigError: the teacher is not in the config or of another kind, or torch is missing.
         StoreError: the file cannot be read, is none of these, has another number of rows than the
             data set or features that are not finite, or another store is there already.
     """
+    entry = _entry(config, path, teacher)
+    found = _read(path)
+    whole = load_uncarved(config.data)
+    _require_rows(path, "train", found["train"], whole)
+    # A tune split of its own is not in the file: it stays without features.
+    roles = ["train"] if config.data.tune else ["train", "tune"]
+    roles += ["test"] if "test" in config.features.splits else []
+    splits = dict(zip(roles, load_splits(config.data, *roles), strict=True))
+    if "test" in splits:
+        _require_rows(path, "test", found["test"], splits["test"])
+    identity = identify_teacher(dataclasses.replace(entry, source=str(path)))
+    stores = []
+    for role, dataset in splits.items():
+        store = store_path(config, teacher, dataset.split)
+        fields = expected_fields(config, dataset, entry, identity)
+        stores.append(store)
+        if has_store(store):
+            open_store(store, fields)  # another one is refused here, not kept
+            continue
+        features = found["test" if role == "test" else "train"]
+        places = np.arange(len(dataset)) if role == "test" else _places(whole, dataset)
+        batches = _batches(features, places)
+        write_store(store, dataset.ids, batches, features.shape[1], teacher_parameters=0, **fields)
+    return stores
+
+
+def _entry(config: Config, path: str, teacher: str) -> TeacherConfig:
+    """The teacher that the features are imported for."""
     entry = config.teachers.get(teacher)
     if entry is None or entry.kind != "imported":
         kind = "is not there" if entry is None else f"has kind {entry.kind!r}"
@@ -54,28 +82,17 @@ def import_official(config: Config, path: str, teacher: str) -> list[str]:
             "the published files hold features of images as they are; got "
             f"config.views={config.views}. Set config.views=0."
         )
-    features = _read(path)["train"]
-    whole = load_uncarved(config.data)
-    if len(features) != len(whole):
+    return entry
+
+
+def _require_rows(path: str, key: str, features: Any, dataset: Dataset) -> None:
+    if len(features) != len(dataset):
+        whole = "whole training" if key == "train" else "test"
         raise StoreError(
-            f'"train" has one row for each example of the whole training split; {path} has '
-            f"{len(features)} rows, {whole.name} {whole.split} has {len(whole)} examples. Look at "
-            "config.data: version, split, and on_error, which must not skip."
+            f'"{key}" has one row for each example of the {whole} split; {path} has '
+            f"{len(features)} rows, {dataset.name} {dataset.split} has {len(dataset)} examples. "
+            "Look at config.data: version, split, and on_error, which must not skip."
         )
-    # A tune split of its own is not in the file: it stays without features.
-    roles = ("train",) if config.data.tune else ("train", "tune")
-    identity = identify_teacher(dataclasses.replace(entry, source=str(path)))
-    stores = []
-    for dataset in load_splits(config.data, *roles):
-        store = store_path(config, teacher, dataset.split)
-        fields = expected_fields(config, dataset, entry, identity)
-        stores.append(store)
-        if has_store(store):
-            open_store(store, fields)  # another one is refused here, not kept
-            continue
-        batches = _batches(features, _places(whole, dataset))
-        write_store(store, dataset.ids, batches, features.shape[1], teacher_parameters=0, **fields)
-    return stores
 
 
 def _read(path: str) -> Mapping[str, Any]:

@@ -49,6 +49,29 @@ def read_by_student(config: Config, dataset: Dataset) -> StudentData:
     return StudentData(dataset, make_inputs(config.inputs, config.augment, dataset))
 
 
+def one_after_another(dataset: Dataset, first: StudentData, second: StudentData) -> StudentData:
+    """Two splits as one, from what is read of each; for inputs whose shapes are the same for both.
+
+    Args:
+        dataset: their examples, the rows of the second after those of the first.
+        first: a split.
+        second: the other.
+
+    Returns:
+        Both, each read by its own.
+    """
+    before = len(first.dataset)
+
+    def batch(rows: np.ndarray, *, views: Any = None, among: Any = None) -> PyTree:
+        late = rows >= before
+        places = [np.flatnonzero(~late), np.flatnonzero(late)]
+        parts = [first.inputs(rows[places[0]]), second.inputs(rows[places[1]] - before)]
+        order = np.argsort(np.concatenate(places))
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays)[order], *parts)
+
+    return StudentData(dataset, batch)
+
+
 def require_teachers(config: Config) -> None:
     """Refuses a config that no store can serve, before anything is loaded.
 

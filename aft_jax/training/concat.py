@@ -191,14 +191,7 @@ def _width(name: str, student: Student, variables: PyTree, inputs: PyTree) -> in
 
 def _filled(variables: PyTree, weights: PyTree) -> PyTree:
     """The shapes of a state's variables, with the weights of the bodies."""
-    expected, found = (
-        {
-            path: leaf.shape
-            for path, leaf in traverse_util.flatten_dict(tree, sep="/").items()
-            if f"/{BODIES}/" in path
-        }
-        for tree in (variables, weights)
-    )
+    expected, found = _body_shapes(variables), _body_shapes(weights)
     if expected != found:
         wrong = sorted(path for path in expected | found if expected.get(path) != found.get(path))
         raise UsageError(
@@ -207,3 +200,8 @@ def _filled(variables: PyTree, weights: PyTree) -> PyTree:
         )
     filled = {name: {**variables[name], BODIES: weights[name][BODIES]} for name in weights}
     return {**variables, **filled}
+
+
+def _body_shapes(variables: PyTree) -> dict[str, tuple[int, ...]]:
+    flat: dict[str, Any] = traverse_util.flatten_dict(variables, sep="/")
+    return {path: leaf.shape for path, leaf in flat.items() if f"/{BODIES}/" in path}

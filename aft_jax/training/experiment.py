@@ -23,13 +23,14 @@ from aft_jax.students import Start
 from aft_jax.students.layers.head import HEAD
 from aft_jax.training.batches import (
     StudentData,
+    one_after_another,
     read_by_student,
     require_teachers,
     teacher_features,
 )
 from aft_jax.training.evidence import gather_evidence, start_features
 from aft_jax.training.learner import Learner
-from aft_jax.training.methods import LEARNERS, find_method
+from aft_jax.training.methods import LEARNERS, Method, find_method
 from aft_jax.training.protocol import Protocol, make_protocol
 from aft_jax.training.sharding import data_mesh, replicated, row_sharded
 from aft_jax.training.state import TrainState, initial_variables, new_state
@@ -99,10 +100,13 @@ class RunData(NamedTuple):
     Attributes:
         train: the examples to train on.
         tune: the examples that may choose anything.
+        fitted: the examples that a method is fitted to before training, where `train` has those of
+            tune too; None where they are those of `train`.
     """
 
     train: StudentData
     tune: StudentData
+    fitted: StudentData | None = None
 
 
 def load_data(config: Config) -> RunData:
@@ -148,7 +152,7 @@ def build(
         require_teachers(config)
     learner = method.learner()
     data = data or load_data(config)
-    train, tune = _read(config, learner, data)
+    train, tune, _ = _read(config, learner, data)
     student, start = learner.make(train.dataset.classes), learner.start(train)
     mesh = data_mesh(config.devices, config.batch_size)
     if not method.reads_teachers:
@@ -156,19 +160,11 @@ def build(
     elif features is None:
         features = teacher_features(config, train.dataset, row_sharded(mesh))
         _LOG.info("%s", features.describe())
-    example = jax.tree.map(jnp.asarray, train.inputs(np.zeros(1, int)))
+    example = _example(train)
     spec = _feature_spec(student, example, features.dims if features else {})
     weights = start.fill(jax.eval_shape(student.init, jax.random.key(0), example))
-
-    def untrained() -> np.ndarray:
-        """The start student's features of the training split."""
-        variables = _start_variables(student, weights, example, config.seed, mesh)
-        return start_features(student, variables, train, config.batch_size, mesh)
-
-    fitted = method.regularizer(
-        lambda: gather_evidence(config, train.dataset, tune.dataset, untrained)
-    )
-    protocol = make_protocol(config, len(train.dataset), fitted)
+    made = _regularizer(config, method, RunData(data.fitted or train, tune), student, weights, mesh)
+    protocol = make_protocol(config, len(train.dataset), made)
     regularizer, optimizer = protocol.regularizer, protocol.optimizer
     _check_params(regularizer, spec)
 
@@ -207,7 +203,33 @@ def _read(config: Config, learner: Learner, data: RunData) -> RunData:
     """The data as this learner reads them; those of the config's student are read already."""
     if config.method not in LEARNERS:
         return data
-    return RunData(learner.read(data.train.dataset), learner.read(data.tune.dataset))
+    tune = learner.read(data.tune.dataset)
+    if data.fitted is None or not LEARNERS[config.method].reads_stores:
+        return RunData(learner.read(data.train.dataset), tune)
+    # Train and tune as one have no stores; each of the two has.
+    first = learner.read(data.fitted.dataset)
+    return RunData(one_after_another(data.train.dataset, first, tune), tune)
+
+
+def _example(data: StudentData) -> PyTree:
+    """[1, ...] what is read of one example, for shapes."""
+    return jax.tree.map(jnp.asarray, data.inputs(np.zeros(1, int)))
+
+
+def _regularizer(
+    config: Config, method: Method, data: RunData, student: Student, weights: PyTree, mesh: Mesh
+) -> Regularizer:
+    """The method's term; `data` are the splits that one is fitted to, and that stops the fit."""
+    train, tune = data.train, data.tune
+
+    def untrained() -> np.ndarray:
+        """The features of `train` that the start student has."""
+        variables = _start_variables(student, weights, _example(train), config.seed, mesh)
+        return start_features(student, variables, train, config.batch_size, mesh)
+
+    return method.regularizer(
+        lambda: gather_evidence(config, train.dataset, tune.dataset, untrained)
+    )
 
 
 def _start_variables(

@@ -54,12 +54,14 @@ class Method(NamedTuple):
             fitted ask for the evidence.
         reads_teachers: whether the term reads the teachers' stored features.
         reads_stores: whether the term or the learner reads them.
+        uses_teachers: whether teachers, or their features, have any part in it.
     """
 
     learner: Callable[[], Learner]
     regularizer: Callable[[Callable[[], Evidence]], Regularizer]
     reads_teachers: bool
     reads_stores: bool
+    uses_teachers: bool
 
     @property
     def has_beta(self) -> bool:
@@ -88,14 +90,14 @@ def find_method(config: Config) -> Method:
         student = functools.partial(student_learner, config)
         if name in FITTED:
             fit = FITTED[name](**options)
-            return Method(student, lambda evidence: fit(evidence()), True, True)
+            return Method(student, lambda evidence: fit(evidence()), True, True, True)
         regularizer = make_regularizer(name, **options)
     except UsageError:
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"config.method and config.method_options: {error}") from error
     reads = regularizer.reads_teachers
-    return Method(student, lambda evidence: regularizer, reads, reads)
+    return Method(student, lambda evidence: regularizer, reads, reads, reads)
 
 
 def saved_learner(config: Config, saved: SavedStudent) -> Learner:
@@ -127,4 +129,4 @@ def _learner_method(config: Config) -> Method:
         except ValueError as error:
             raise ConfigError(f"config.method_options: {error}") from error
 
-    return Method(learner, lambda evidence: stl(), False, kind.reads_stores)
+    return Method(learner, lambda evidence: stl(), False, kind.reads_stores, True)

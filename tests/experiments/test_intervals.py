@@ -52,6 +52,12 @@ def test_each_bound_is_the_wider_one():
     assert (result.low, result.high) == pytest.approx((500 - wide, 1975.0), abs=1e-3)
 
 
+def test_bounds_between_two_replicates_are_the_outer_ones():
+    # Places 25.025 and 975.975 of 0, ..., 1001.
+    result = difference_interval([500.0, 500.0], np.arange(1002.0))
+    assert (result.low, result.high) == (25.0, 976.0)
+
+
 @pytest.mark.parametrize("below", [0, 249, 250, 251, 5_000, 10_000])
 def test_the_bootstrap_p_value_and_interval_agree(below):
     """Ten thousand replicates, of which `below` are not above zero."""

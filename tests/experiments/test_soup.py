@@ -13,6 +13,7 @@ import pytest
 
 from aft_jax.config import resolve, to_json
 from aft_jax.config.defaults import base_config
+from aft_jax.data import RowOrder
 from aft_jax.errors import UsageError
 from aft_jax.experiments import soup
 from aft_jax.students import find_start, load_student, save_student
@@ -40,6 +41,21 @@ class Direction(nn.Module):
 
 def direction(num_classes, **options):
     return Direction(num_classes, **options)
+
+
+class Normed(nn.Module):
+    """The same after a batch normalisation."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, inputs, train):
+        features = nn.BatchNorm(not train, name="norm")(inputs)
+        return Direction(self.num_classes, name="direction")(features, train)
+
+
+def normed(num_classes):
+    return Normed(num_classes)
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +97,7 @@ def sweep(config, tmp_path):
 
 
 def write_config(directory, config):
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(to_json(config))
 
 
@@ -172,6 +188,33 @@ def test_a_soup_is_a_student_to_start_from_and_to_evaluate(sweep, config):
     assert filled["params"]["w"].tolist() == [0.5, 0.5]
 
 
+def test_running_statistics_are_those_of_training_batches(sweep, config):
+    """Not the mean of the students' own, which stay wherever training left them."""
+    workdir = sweep(THREE)
+    name = "tests.experiments.test_soup:normed"
+    (workdir / "config.json").unlink()
+    student = dataclasses.replace(config.student, name=name)
+    write_config(workdir, dataclasses.replace(config, student=student))
+    for run, weights in {"a": BY_X, "b": BY_Y, "c": WRONG}.items():
+        norm = {"mean": np.full(2, 9, np.float32), "var": np.full(2, 9, np.float32)}
+        variables = {
+            "params": {
+                "direction": {"w": np.array(weights, np.float32)},
+                "norm": {"scale": np.ones(2, np.float32), "bias": np.zeros(2, np.float32)},
+            },
+            "batch_stats": {"norm": norm},
+        }
+        save_student(
+            workdir / "trials" / run, name, ("minus", "plus"), {}, config.inputs, variables
+        )
+    soup(workdir)
+    seen = np.array(list(TUNE), np.float64)[RowOrder(len(TUNE), 4, seed=0).batch(0)]
+    found = load_student(workdir / "soup/uniform").variables
+    np.testing.assert_allclose(found["batch_stats"]["norm"]["mean"], seen.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(found["batch_stats"]["norm"]["var"], seen.var(0), rtol=1e-4)
+    assert found["params"]["direction"]["w"].tolist() == [0, 0]
+
+
 def test_only_the_seed_of_the_best_student_is_averaged(sweep, caplog):
     trials = {"a": (BY_X, 4 / 6, 7), "b": (BY_Y, 4 / 6, 7), "c": (BY_Y, 0.6, 8)}
     with caplog.at_level(logging.INFO, "aft_jax"):
@@ -224,7 +267,8 @@ def test_too_few_students(sweep, tmp_path):
 def test_data_with_other_classes_are_refused(sweep, config):
     workdir = sweep(THREE)
     content: dict[str, Any] = dict(np.load(config.data.path))
-    np.savez(config.data.path, **(content | {"class_names": np.array(["no", "yes"])}))
+    content["class_names"] = np.array(["no", "yes"])
+    np.savez(config.data.path, **content)
     with pytest.raises(UsageError, match="minus, plus; signs now has no, yes"):
         soup(workdir)
 

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -124,6 +125,23 @@ def test_the_headline_against_the_best_of_the_rest(with_trials):
     assert "flatters" not in rival_verdict(
         with_trials(stl=[0.8, 0.8], aft=[0.9, 0.9], kd=[0.8, 1.0])
     )
+
+
+@pytest.mark.parametrize(
+    ("scatter", "said"),
+    [
+        # t = 5 at two degrees of freedom: p = 1 - 5 / sqrt(27) = 0.0377, doubled 0.0755.
+        (0.02 * 3**0.5 / 5, r"corrected for that choice \(p = 0\.075\) its lead is not shown\.\)"),
+        # t = 20: p = 1 - 20 / sqrt(402) = 0.0025, doubled 0.005.
+        (0.02 * 3**0.5 / 20, r"corrected for that choice \(p = 0\.005\) its lead is still shown"),
+    ],
+)
+def test_a_lead_of_the_picked_rival_is_corrected_for_the_pick(with_trials, scatter, said):
+    """kd leads by two points, its three differences spread by `scatter`."""
+    kd = [0.92 - scatter, 0.92, 0.92 + scatter]
+    many = with_trials(stl=[0.8] * 3, aft=[0.9] * 3, kd=kd, ft=[0.7] * 3)
+    assert re.search(said, rival_verdict(many))
+    assert "corrected" not in rival_verdict(with_trials(stl=[0.8] * 3, aft=[0.9] * 3, kd=kd))
 
 
 def test_what_runs_at_the_teachers_cost_is_no_rival(with_trials):

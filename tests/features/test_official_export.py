@@ -95,7 +95,7 @@ def test_import_undoes_export(config, exported, tmp_path):
         features=dataclasses.replace(config.features, directory=str(tmp_path / "back")),
     )
     import_official(back, str(exported), "dice")
-    for role in ("train", "tune"):
+    for role in ROLES:
         before, after = features_of(config, role), features_of(back, role)
         assert list(before) == list(after)
         assert before == after
