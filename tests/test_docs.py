@@ -34,6 +34,7 @@ PAGES = (
     "soups",
     "side_by_side",
     "own_student",
+    "ranking",
     "comparing",
     "reports",
 )  # in the order a reader meets them

@@ -62,11 +62,10 @@ def compare(config: Config, workdir: pathlib.Path) -> str:
     with progress_bar(planned_steps(experiments), f"compare {workdir}", "step") as bar:
         training = train_methods(experiments, workdir, bar)
     _diagnose(experiments, training.runs, tune_features, workdir)
-    first = next(iter(experiments.values()))
-    train, tune = (part.dataset for part in first.data)
+    data = next(iter(experiments.values())).data
     test = load_split(config.data, "test")
     comparison = records.Comparison(
-        dataset=dataset_facts(train, tune, test),
+        dataset=dataset_facts(data.train.dataset, data.tune.dataset, test),
         student=_student_facts(config, experiments, training.runs),
         teachers=teachers,
         config_sha256=sha256_of(workdir / run_directory.CONFIG),
@@ -137,7 +136,7 @@ def _trains_student(experiment: Experiment) -> bool:
 def _teachers(experiments: Mapping[str, Experiment]) -> dict[str, records.TeacherFacts]:
     """The teachers whose stores some method reads; those of test are inputs of learners alone."""
     first = next(iter(experiments.values()))
-    splits = [part.dataset.split for part in first.data]
+    splits = [first.data.train.dataset.split, first.data.tune.dataset.split]
     if any(name in LEARNERS and LEARNERS[name].reads_stores for name in experiments):
         splits.append(first.config.data.test)
     elif not any(part.has_beta for part in experiments.values()):

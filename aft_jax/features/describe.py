@@ -84,3 +84,23 @@ def expected_fields(
     if identity is not None:
         return fields | describe_teacher(identity)
     return fields | ({"pooling": teacher.pooling} if teacher.pooling else {})
+
+
+def whole_fields(
+    config: Config,
+    dataset: Dataset,
+    teacher: TeacherConfig,
+    identity: TeacherIdentity | None,
+) -> dict[str, Any]:
+    """All that a store is written with: `expected_fields`, its rows included in any case.
+
+    Args:
+        config: the config of the extraction.
+        dataset: the split it is for.
+        teacher: the teacher's entry in the config.
+        identity: of the teacher.
+
+    Returns:
+        Field of the plan -> value.
+    """
+    return expected_fields(config, dataset, teacher, identity) | describe(dataset)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from aft_jax.config import Config, TeacherConfig
 from aft_jax.data import Dataset, load_splits, prefetched
 from aft_jax.errors import ConfigError, StoreError
-from aft_jax.features.describe import expected_fields, store_path
+from aft_jax.features.describe import expected_fields, store_path, whole_fields
 from aft_jax.features.kv import Directory
 from aft_jax.features.manifest import Plan, has_store, read_plan, require
 from aft_jax.features.prepare import Prepared, make_prepare, require_images
@@ -59,11 +59,11 @@ def extract(config: Config, teachers: Mapping[str, Teacher] | None = None) -> li
         identity, load = _teacher(config.teachers[name], given.get(name))
         for dataset in datasets:
             path = store_path(config, name, dataset.split)
-            expected = expected_fields(config, dataset, config.teachers[name], identity)
+            about = (config, dataset, config.teachers[name], identity)
             if has_store(path):
-                open_store(path, expected)  # a damaged one is refused here, not kept
+                open_store(path, expected_fields(*about))  # a damaged one is refused here, not kept
             else:
-                _extract_split(config, load(), dataset, path, expected)
+                _extract_split(config, load(), dataset, path, whole_fields(*about))
             stores.append(path)
     return stores
 

@@ -15,7 +15,7 @@ import numpy as np
 from aft_jax.config import Config, TeacherConfig
 from aft_jax.data import Dataset, load_splits, load_uncarved
 from aft_jax.errors import ConfigError, StoreError
-from aft_jax.features.describe import expected_fields, store_path
+from aft_jax.features.describe import expected_fields, store_path, whole_fields
 from aft_jax.features.manifest import has_store
 from aft_jax.features.reader import open_store
 from aft_jax.features.shard_buffer import write_store
@@ -56,14 +56,15 @@ def import_official(config: Config, path: str, teacher: str) -> list[str]:
     stores = []
     for role, dataset in splits.items():
         store = store_path(config, teacher, dataset.split)
-        fields = expected_fields(config, dataset, entry, identity)
+        about = (config, dataset, entry, identity)
         stores.append(store)
         if has_store(store):
-            open_store(store, fields)  # another one is refused here, not kept
+            open_store(store, expected_fields(*about))  # another one is refused here, not kept
             continue
         features = found["test" if role == "test" else "train"]
         places = np.arange(len(dataset)) if role == "test" else _places(whole, dataset)
         batches = _batches(features, places)
+        fields = whole_fields(*about)
         write_store(store, dataset.ids, batches, features.shape[1], teacher_parameters=0, **fields)
     return stores
 

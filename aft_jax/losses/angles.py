@@ -17,7 +17,7 @@ from aft_jax.losses.moments import PRECISION
 from aft_jax.types import Array, Float
 
 BLOCK_ENTRIES = 2**17
-"""Angles at a time: 512 KiB in float32, the fastest on a CPU; `benchmarks/methods.py` times it."""
+"""Angles at a time (512 KiB); `benchmarks/methods.py` finds 2^16 to 2^18 alike."""
 
 BLOCK_ROWS = 8
 """Rows i at a time, at least: so many devices can share the work of a global batch."""

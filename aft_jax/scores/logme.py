@@ -106,7 +106,7 @@ def _fixed_point(sigma: np.ndarray, square: np.ndarray, counts: np.ndarray, rows
         beta = (rows - len(sigma) + np.sum(lost, axis=0)) / (residual_square + EPSILON)
         new = _Fit(alpha, beta, ratio, weight_square, residual_square)
         fit = _Fit(*(np.where(moving, *pair) for pair in zip(new, fit, strict=True)))
-        moving &= np.abs(fit.alpha / fit.beta - ratio) > TOLERANCE * ratio
+        moving = np.abs(fit.alpha / fit.beta - ratio) > TOLERANCE * ratio
         if not moving.any() or not len(sigma):
             break
     return fit

@@ -4,7 +4,7 @@ Every process loads its own rows of a batch; together they are the global one.
 """
 
 import logging
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -24,7 +24,7 @@ from aft_jax.features import (
 )
 from aft_jax.teachers import identify_teacher
 from aft_jax.training.sharding import to_global
-from aft_jax.types import Batch
+from aft_jax.types import Batch, PyTree
 
 _LOG = logging.getLogger(__name__)
 

@@ -14,11 +14,13 @@ import pytest
 from aft_jax import cli
 from aft_jax.config import resolve
 from aft_jax.config.defaults import base_config, teacher
+from aft_jax.data.images import cut, draw_view, fit, stored_view
 from aft_jax.errors import ConfigError, StoreError, UsageError
 from aft_jax.experiments import format_ranking, rank
 from aft_jax.experiments.rank import sampled_rows
 from aft_jax.experiments.ranking import STUDENT, save_ranking
 from aft_jax.features import extract, import_official
+from aft_jax.training.evidence import start_features
 from aft_jax.types import StudentOutput
 
 ROWS, CLASSES = 48, 3
@@ -160,7 +162,7 @@ def test_the_command_prints_the_table(root, tmp_path, monkeypatch, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["two.py"]  # nothing without --workdir
 
 
-def test_a_store_with_views_and_two_parts(root, tmp_path):
+def test_a_store_with_views_and_two_parts(root, tmp_path, monkeypatch):
     """A teacher's parts are one candidate, side by side; student and teacher see the first view."""
     arrays = dict(np.load(root / "set.npz"))
     for split in ("train", "tune"):
@@ -179,7 +181,19 @@ def test_a_store_with_views_and_two_parts(root, tmp_path):
     raw.views = 2
     config = resolve(raw)
     extract(config)
+    shown = []
+
+    def watched(student, variables, data, *others):
+        ids = data.dataset.ids[:5]
+        images = [data.dataset.examples[row]["image"] for row in range(5)]
+        views = [draw_view(stored_view(name, 0), 6, 6, config.augment) for name in ids.tolist()]
+        cuts = [fit(cut(*pair), 6, "stretch") for pair in zip(images, views, strict=True)]
+        shown.append((data.inputs(np.arange(5))["image"], np.stack(cuts)))
+        return start_features(student, variables, data, *others)
+
+    monkeypatch.setattr(sys.modules["aft_jax.experiments.rank"], "start_features", watched)
     found = {row.label: row for row in rank(config).ranked}
+    np.testing.assert_array_equal(*shown[0])
     assert found["random"].width == 12
     assert found[STUDENT].width == 5
 

@@ -138,3 +138,33 @@ def test_what_is_not_there_or_not_asked_for(imported, run, file, whole, tmp_path
         import_official(imported, str(file), "other")
     with pytest.raises(ConfigError, match=r"config\.views=2\. Set config\.views=0"):
         import_official(dataclasses.replace(imported, views=2), str(file), "toy")
+
+
+def test_the_test_rows_become_a_store_where_the_config_asks_for_it(
+    imported, file, whole, monkeypatch
+):
+    test = make_dataset(4, split="test")
+    splits = dataclasses.replace(imported.features, splits=("train", "tune", "test"))
+    config = dataclasses.replace(imported, features=splits)
+    rest = take(whole, np.array([0, 1, 3, 4, 6, 7, 9]), split="train-rest0.7")
+    tune = take(whole, np.array([2, 5, 8]), split="train-tune0.3")
+    serve(monkeypatch, {"train": rest, "tune": tune, "test": test})
+    stores = import_official(config, str(file), "toy")
+    assert [path.rpartition("/")[2] for path in stores][2:] == ["toy-test"]
+    expected = np.arange(12, dtype=np.float32).reshape(4, 3)
+    found = join(open_store(stores[2], {}), test.ids[[3, 0]])
+    np.testing.assert_array_equal(found, expected[[3, 0]])
+    serve(monkeypatch, {"train": rest, "tune": tune, "test": make_dataset(5, split="test")})
+    with pytest.raises(
+        StoreError, match=r'"test" has one row for each example .* has 4 rows, .* 5'
+    ):
+        import_official(config, str(file), "toy")
+
+
+def test_what_is_imported_may_be_skipped_later(imported, file, whole):
+    """The config that reads the stores can write them too."""
+    features = dataclasses.replace(imported.features, missing="skip")
+    config = dataclasses.replace(imported, features=features)
+    stores = import_official(config, str(file), "toy")
+    assert import_official(config, str(file), "toy") == stores
+    assert open_store(stores[0], {}).manifest.dataset_rows == 7

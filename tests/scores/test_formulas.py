@@ -67,7 +67,9 @@ def test_balls_that_overlap_push_each_other_apart():
 
 def test_ped(blobs):
     """The equation, with differences and determinants written out."""
-    features, labels = blobs(apart=0.7)
+    features, labels = (part[:50] for part in blobs(rows=60, apart=0.7))
+    labels = np.where(np.arange(50) > 40, 2, labels)  # classes of three sizes
+    masses = np.bincount(labels) / 50
     means = np.stack([features[labels == k].mean(axis=0) for k in range(3)])
     shrunk, _ = ledoit_wolf(features - means[labels], assume_centered=True)
     shrunk += 1e-6 * np.mean(np.var(features, axis=0)) * np.eye(8)
@@ -84,10 +86,10 @@ def test_ped(blobs):
                 line = before[i] - before[j]
                 distance = np.linalg.norm(line)
                 overlap = max(0.0, radii[i] + radii[j] - distance)
-                moved[i] += 0.05 / 3 * overlap * line / distance
+                moved[i] += 0.05 * masses[j] * overlap * line / distance
     rows += (moved - centres)[labels]
-    density = np.exp(-((rows[:, None] - moved[None]) ** 2).sum(axis=2) / 2)
-    right = density[np.arange(60), labels] / density.sum(axis=1)
+    density = masses * np.exp(-((rows[:, None] - moved[None]) ** 2).sum(axis=2) / 2)
+    right = density[np.arange(50), labels] / density.sum(axis=1)
     assert ped(features, labels, 3) == pytest.approx(np.mean(np.log(right)), rel=1e-7)
 
 

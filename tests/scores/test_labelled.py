@@ -50,10 +50,9 @@ def test_a_change_of_scale_and_origin_changes_nothing(name, blobs):
     assert moved == pytest.approx(SCORES[name](features, labels, 3), rel=1e-7)
 
 
-@pytest.mark.parametrize("name", SCORES)
+# TMI is for variety inside a class, whatever lies between.
+@pytest.mark.parametrize("name", sorted(set(SCORES) - {"tmi"}))
 def test_better_parted_classes_score_more(name, blobs):
-    if name == "tmi":
-        pytest.skip("TMI is for variety inside a class, whatever lies between")
     weak, strong = (SCORES[name](*blobs(apart=apart), 3) for apart in (0.1, 1.5))
     assert strong > weak
 

@@ -57,10 +57,11 @@ def test_a_class_without_rows_is_left_out(golden):
     assert found.alphas[1] == found.betas[1] == 1
 
 
-def test_a_repeated_column_changes_no_prediction(blobs):
-    """Rank-deficient features: the noise of their null space must not come in."""
+def test_a_repeated_column_changes_nothing(blobs):
+    """Rank-deficient features: neither the noise of their null space nor their width comes in."""
     features, labels = blobs(rows=50, width=6)
     twice = np.concatenate([features, features], axis=1)
-    plain, found = (logme(x, labels, 3).weights for x in (np.sqrt(2) * features, twice))
-    expected = np.sqrt(2) * features @ plain.T
-    np.testing.assert_allclose(twice @ found.T, expected, rtol=0, atol=1e-9)
+    plain, found = (logme(x, labels, 3) for x in (np.sqrt(2) * features, twice))
+    expected = np.sqrt(2) * features @ plain.weights.T
+    np.testing.assert_allclose(twice @ found.weights.T, expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found.score, plain.score, rtol=0, atol=1e-9)

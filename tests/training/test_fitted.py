@@ -63,7 +63,7 @@ def test_the_code_grows_with_the_features(size):
 
 
 def test_it_stops_when_the_error_on_tune_no_longer_falls(monkeypatch):
-    """Train and tune from different spaces: what is learned of one is soon of no use to the other."""
+    """What is learned of a few rows of noise is soon of no use to others."""
     monkeypatch.setattr(autoencoder, "LEAST_ROWS", 2)
     train, tune = low_rank(16, 20, 20, 0), low_rank(200, 20, 20, 1)
     steps = []
@@ -155,7 +155,7 @@ def test_rows_without_label_are_left_out_of_fits_to_labels():
 @pytest.mark.parametrize("fit", [btune(), kd_logits()], ids=["btune", "kd_logits"])
 def test_a_fit_to_labels_needs_two_classes(fit):
     rows, labels = {"a": np.ones((4, 2), np.float32)}, np.full(4, -1)
-    with pytest.raises(ConfigError, match="is fitted to labelled rows: .* at least two classes"):
+    with pytest.raises(ConfigError, match=r"is fitted to labelled rows: .* at least two classes"):
         fit(evidence_of(rows, labels, rows, labels, 2, rows["a"]))
 
 
