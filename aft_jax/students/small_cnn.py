@@ -8,7 +8,29 @@ import jax
 import jax.numpy as jnp
 
 from aft_jax.students.layers.precision import compute_dtype
+from aft_jax.students.layers.small_convolution import convolve_small
 from aft_jax.types import StudentOutput
+
+
+class Conv(nn.Module):
+    """A 3x3 convolution, zeros around the image; its name is in the files of saved students.
+
+    Attributes:
+        features: channels that come out.
+        stride: of the window.
+        dtype: of the products.
+    """
+
+    features: int
+    stride: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[b, h, w, c] -> [b, h / stride, w / stride, features], rounded up."""
+        shape = (3, 3, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        return convolve_small(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
 
 
 class SmallCnn(nn.Module):
@@ -34,7 +56,7 @@ class SmallCnn(nn.Module):
         """[b, h, w, c] images -> logits [b, k] and pooled features [b, d]."""
         x = images
         for width, stride in zip(self.widths, self.strides, strict=True):
-            x = nn.Conv(width, (3, 3), strides=stride, use_bias=False, dtype=self.dtype)(x)
+            x = Conv(width, stride, self.dtype)(x)
             x = nn.relu(nn.GroupNorm(num_groups=_groups(width))(x.astype(jnp.float32)))
         features = jnp.mean(x, axis=(1, 2))
         return StudentOutput(nn.Dense(self.num_classes, name="head")(features), features)

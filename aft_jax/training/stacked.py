@@ -97,7 +97,12 @@ def with_fixed_beta(step: TrainStep) -> TunerStep:
 
 def stacked(states: Sequence[TrainState], layout: Layout) -> TrainState:
     """Puts the states of several trials, m in all, into one."""
-    return jax.device_put(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), layout.trials)
+
+    def joined(*states: TrainState) -> TrainState:
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+    # One program: leaf by leaf, the compiler would be called for each shape.
+    return jax.jit(joined, out_shardings=layout.trials)(*states)
 
 
 def one_of(tree: PyTree, trial: int | jax.Array) -> PyTree:

@@ -68,6 +68,7 @@ def test_a_sweep_from_end_to_end(root, tmp_path):
         setting: np.mean([t.tune for t in found.trials if (t.teachers, t.beta) == setting])
         for setting in {(trial.teachers, trial.beta) for trial in found.trials}
     }
+    assert found.chosen.beta is not None
     assert means[found.chosen.teachers, found.chosen.beta] == max(means.values())
     assert [trial.seed for trial in found.final] == [0, 1]
     for trial in found.final:
@@ -89,14 +90,14 @@ def test_only_the_students_are_looked_at_on_test(root, tmp_path):
     assert looked_at == {trial.directory for trial in found.final}
 
 
+@pytest.mark.slow
 def test_one_after_another_chooses_the_same(root, tmp_path):
-    for together in (0, 1, 3):
+    for together in (0, 1):
         sweep(sweep_config(root, together=together), tmp_path / str(together))
-    first, *others = (load_sweep(tmp_path / str(together)) for together in (0, 1, 3))
-    for other in others:
-        assert other.chosen == first.chosen
-        assert [t.tune for t in other.trials] == pytest.approx([t.tune for t in first.trials])
-        assert [t.test for t in other.final] == pytest.approx([t.test for t in first.final])
+    first, other = (load_sweep(tmp_path / str(together)) for together in (0, 1))
+    assert other.chosen == first.chosen
+    assert [t.tune for t in other.trials] == pytest.approx([t.tune for t in first.trials])
+    assert [t.test for t in other.final] == pytest.approx([t.test for t in first.final])
 
 
 def test_a_trial_is_what_train_would_give(root, tmp_path):
@@ -113,6 +114,7 @@ class KilledError(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [0, 1])
 def test_an_interrupted_sweep_trains_what_is_left(root, tmp_path, monkeypatch, together):
     config = sweep_config(root, together=together, teachers=("ada", "bob"))
@@ -315,6 +317,7 @@ class FakeRay(types.ModuleType):
         return json.loads(json.dumps(self.function(self.jobs[reference])))
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_what_this_machine_gives(root, tmp_path, monkeypatch):
     sweep(sweep_config(root, together=1), tmp_path / "here")
     ray = FakeRay()
@@ -328,6 +331,7 @@ def test_a_cluster_gives_what_this_machine_gives(root, tmp_path, monkeypatch):
     assert [t.test for t in there.final] == [t.test for t in here.final]
 
 
+@pytest.mark.slow
 def test_a_job_that_is_lost_is_a_failure_of_its_trials(root, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", FakeRay(broken=(1,)))
     config = sweep_config(root, scheduler="ray")

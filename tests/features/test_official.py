@@ -144,6 +144,9 @@ def test_the_test_rows_become_a_store_where_the_config_asks_for_it(
     imported, file, whole, monkeypatch
 ):
     test = make_dataset(4, split="test")
+    tensors = torch.arange(30, 72, dtype=torch.float32).split((30, 12))
+    names = {"train": tensors[0].reshape(10, 3), "test": tensors[1].reshape(4, 3)}
+    torch.save(names, file)
     splits = dataclasses.replace(imported.features, splits=("train", "tune", "test"))
     config = dataclasses.replace(imported, features=splits)
     rest = take(whole, np.array([0, 1, 3, 4, 6, 7, 9]), split="train-rest0.7")
@@ -151,7 +154,7 @@ def test_the_test_rows_become_a_store_where_the_config_asks_for_it(
     serve(monkeypatch, {"train": rest, "tune": tune, "test": test})
     stores = import_official(config, str(file), "toy")
     assert [path.rpartition("/")[2] for path in stores][2:] == ["toy-test"]
-    expected = np.arange(12, dtype=np.float32).reshape(4, 3)
+    expected = np.arange(60, 72, dtype=np.float32).reshape(4, 3)
     found = join(open_store(stores[2], {}), test.ids[[3, 0]])
     np.testing.assert_array_equal(found, expected[[3, 0]])
     serve(monkeypatch, {"train": rest, "tune": tune, "test": make_dataset(5, split="test")})

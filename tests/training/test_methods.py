@@ -69,6 +69,19 @@ def test_the_term_of_a_fitted_method_reaches_the_student(stored, name):
     assert abs(found[0, 0] - without[0, 0]) > 1e-4
 
 
+@pytest.mark.parametrize("name", ["ft", "btune", "fconcat", "concat"])
+def test_eight_devices_step_like_one(stored, name):
+    config = with_method(stored, name)
+    one, state = two_steps(build(config), config)
+    config = dataclasses.replace(config, devices=8)
+    eight, other = two_steps(build(config), config)
+    np.testing.assert_allclose(eight, one, rtol=1e-4)
+    for a, b in zip(
+        jax.tree.leaves(state.variables), jax.tree.leaves(other.variables), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ft", "kd_logits"])
 def test_a_resumed_run_of_a_fitted_method_ends_like_an_uninterrupted_one(stored, tmp_path, name):

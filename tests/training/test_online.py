@@ -59,7 +59,9 @@ def setup(optimizer, dead=0):
     batches = [batch_of(1, 12, True), batch_of(2, 9, False)]
 
     def ahead(state, beta):
-        return look_ahead(student, regularizer, optimizer, state, beta, *batches, jax.random.key(0))
+        train, tune = batches
+        key = jax.random.key(0)
+        return look_ahead(student, regularizer, optimizer, state, beta, train, tune, key)
 
     def tune_loss(state):
         output, _ = student.apply(state.variables, batches[1].inputs, False, {})
