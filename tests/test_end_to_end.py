@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from aft_jax import cli
-from aft_jax.experiments import records
+from aft_jax.experiments.comparison import compare, records
 from aft_jax.training.metrics import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -116,7 +116,7 @@ def test_the_test_split_is_loaded_after_the_last_training_step(demo, monkeypatch
     trials = list(directory.glob("trials/*"))
     (trials[0] / "result.json").unlink()
     finished_when_test_was_loaded = []
-    module = sys.modules["aft_jax.experiments.compare"]  # the package exports the function
+    module = compare
     original = module.load_split
 
     def load_split(config, role):

@@ -103,6 +103,6 @@ def test_every_module_imports():
         for module in pkgutil.walk_packages(aft_jax.__path__, "aft_jax.")
         if module.name != "aft_jax.__main__"  # runs the command line
     ]
-    assert {"aft_jax.cli", "aft_jax.experiments.report"} <= set(found)
+    assert {"aft_jax.cli", "aft_jax.experiments.reporting.report"} <= set(found)
     for name in found:
         importlib.import_module(name)

@@ -132,8 +132,8 @@ class FeaturesConfig:
 
     Attributes:
         directory: of the stores, one per teacher and split; a local path or gs://bucket/path.
-        splits: whose features `extract` computes; test is read by the method "fconcat" and by
-            `export-official` alone.
+        splits: whose features `extract` computes and `import-official` reads; those of test serve
+            the method "fconcat" and `export-official` alone.
         dtype: stored as "float32" or "bfloat16".
         batch_size: rows that a teacher sees at once.
         threads: that prepare batches while the teacher runs.

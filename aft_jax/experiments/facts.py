@@ -11,7 +11,7 @@ import numpy as np
 import aft_jax
 from aft_jax.config import Config
 from aft_jax.data import Dataset, report_overlap
-from aft_jax.experiments.records import DatasetFacts, StoreFacts, TeacherFacts
+from aft_jax.experiments.comparison.records import DatasetFacts, StoreFacts, TeacherFacts
 from aft_jax.features import has_store, read_manifest, store_path
 from aft_jax.features.kv import Directory
 from aft_jax.features.manifest import MANIFEST

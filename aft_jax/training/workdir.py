@@ -23,17 +23,22 @@ FREE = (
 them."""
 
 
-def claim(workdir: pathlib.Path, config: Config) -> None:
+PLANS = ("compare", "sweep")
+"""Blocks that plan many runs: each is read by the verb of its name alone."""
+
+
+def claim(workdir: pathlib.Path, config: Config, plan: str = "") -> None:
     """Makes a directory this config's, or checks that it already is.
 
     Args:
         workdir: the run directory.
         config: the config about to run.
+        plan: the block of `PLANS` that the run reads, if any.
 
     Raises:
         ConfigError: the directory belongs to another config; the message names the differing keys.
     """
-    check(workdir, config)
+    check(workdir, config, plan)
     if not (workdir / CONFIG).exists():
         try:
             workdir.mkdir(parents=True, exist_ok=True)
@@ -45,12 +50,13 @@ def claim(workdir: pathlib.Path, config: Config) -> None:
             ) from error
 
 
-def check(workdir: pathlib.Path, config: Config) -> None:
+def check(workdir: pathlib.Path, config: Config, plan: str = "") -> None:
     """Refuses a directory that belongs to another config, and writes nothing.
 
     Args:
         workdir: the run directory; need not exist.
         config: the config about to run.
+        plan: the block of `PLANS` that the run reads, if any.
 
     Raises:
         ConfigError: the directory belongs to another config; the message names the differing keys.
@@ -60,10 +66,11 @@ def check(workdir: pathlib.Path, config: Config) -> None:
         raise UsageError(f"--workdir is a directory; {workdir} is a file. Name another place.")
     if not (workdir / CONFIG).exists():
         return
+    unread = {name for name in PLANS if name != plan}
     different = {
         key: values
         for key, values in differing_keys(read_config(workdir), config).items()
-        if key not in FREE
+        if key not in FREE and key.partition(".")[0] not in unread
     }
     if different:
         values = "; ".join(

@@ -6,7 +6,7 @@ import pytest
 
 from aft_jax.config import read_inputs
 from aft_jax.config.defaults import base_config
-from aft_jax.experiments.records import BetaTrial, Comparison, Trial, save
+from aft_jax.experiments.comparison.records import BetaTrial, Comparison, Trial, save
 from aft_jax.students import save_student
 from aft_jax.training.predictions import Predictions, save_predictions
 

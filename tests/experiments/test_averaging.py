@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from aft_jax.experiments.averaging import Statistics, mixture
+from aft_jax.experiments.soups.averaging import Statistics, mixture
 from aft_jax.students import from_linen, from_nnx
 from aft_jax.students.layers.norm import BatchNorm
 from aft_jax.training.sharding import data_mesh

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from aft_jax.errors import UsageError
-from aft_jax.experiments import bootstrap
-from aft_jax.experiments.bootstrap import bootstrap_of, replicate
+from aft_jax.experiments.statistics import bootstrap
+from aft_jax.experiments.statistics.bootstrap import bootstrap_of, replicate
 from aft_jax.training.predictions import Predictions, save_predictions
 
 

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from aft_jax.experiments.report import report
+from aft_jax.experiments.reporting.report import report
 from tests.experiments.browser import CHROMIUM, Browser
 from tests.experiments.conftest import write_predictions
 

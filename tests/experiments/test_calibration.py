@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from aft_jax.experiments.calibration import confusion_matrix, most_confused, reliability
+from aft_jax.experiments.reporting.calibration import confusion_matrix, most_confused, reliability
 
 CONFIDENCE = np.array([0.95, 0.85, 0.65, 0.55])
 CORRECT = np.array([1.0, 0.0, 1.0, 1.0])

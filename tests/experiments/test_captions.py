@@ -3,11 +3,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from aft_jax.experiments import captions, captions_of_predictions, captions_of_teachers
-from aft_jax.experiments.calibration import reliability
-from aft_jax.experiments.curves import average
-from aft_jax.experiments.diagnostics import Diagnostics
-from aft_jax.experiments.statistics import method_results, tune_by_beta
+from aft_jax.experiments.reporting.calibration import reliability
+from aft_jax.experiments.reporting.captions import predictions as captions_of_predictions
+from aft_jax.experiments.reporting.captions import teachers as captions_of_teachers
+from aft_jax.experiments.reporting.captions import training as captions
+from aft_jax.experiments.reporting.curves import average
+from aft_jax.experiments.reporting.diagnostics import Diagnostics
+from aft_jax.experiments.statistics.results import method_results, tune_by_beta
 
 MINUS = "\N{MINUS SIGN}"
 

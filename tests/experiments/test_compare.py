@@ -13,9 +13,10 @@ import pytest
 
 from aft_jax.config import Config, resolve
 from aft_jax.errors import ConfigError, NonFiniteError, UsageError
-from aft_jax.experiments import compare, records
-from aft_jax.experiments.method_runs import choose_beta
-from aft_jax.experiments.records import BetaTrial
+from aft_jax.experiments import compare
+from aft_jax.experiments.comparison import records
+from aft_jax.experiments.comparison.method_runs import choose_beta
+from aft_jax.experiments.comparison.records import BetaTrial
 from aft_jax.features import extract, store_path
 from aft_jax.training import load_predictions, step, train
 from aft_jax.training.metrics import read_metrics
@@ -67,7 +68,7 @@ def finished(root, tmp_path) -> pathlib.Path:
 def failing(monkeypatch):
     """Makes the trials fail whose directory the function says so of; gives the list of attempts."""
 
-    module = sys.modules["aft_jax.experiments.method_runs"]
+    module = sys.modules["aft_jax.experiments.comparison.method_runs"]
     fit = module.fit
 
     def install(fails) -> list[str]:

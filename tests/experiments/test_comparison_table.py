@@ -1,7 +1,7 @@
 import dataclasses
 
-from aft_jax.experiments.comparison_table import INTERVAL, INTERVAL_OF_SEEDS, summarise
-from aft_jax.experiments.records import FailedTrial
+from aft_jax.experiments.comparison.records import FailedTrial
+from aft_jax.experiments.comparison.table import INTERVAL, INTERVAL_OF_SEEDS, summarise
 from aft_jax.training.predictions import save_predictions
 from tests.experiments.test_bootstrap import predictions_of
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from aft_jax.errors import UsageError
-from aft_jax.experiments.curves import average, read_metric
+from aft_jax.experiments.reporting.curves import average, read_metric
 
 
 @pytest.fixture

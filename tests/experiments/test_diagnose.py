@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from aft_jax.config import resolve
-from aft_jax.experiments.diagnose import diagnose, diagnose_run
-from aft_jax.experiments.diagnostics import load_diagnostics
+from aft_jax.experiments.reporting.diagnose import diagnose, diagnose_run
+from aft_jax.experiments.reporting.diagnostics import load_diagnostics
 from aft_jax.features import TeacherFeatures
 from aft_jax.students import save_student
 from aft_jax.training import build

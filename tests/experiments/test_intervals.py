@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from aft_jax.experiments.bootstrap import replicate
-from aft_jax.experiments.intervals import difference_interval, error_reduction, holm
+from aft_jax.experiments.statistics.bootstrap import replicate
+from aft_jax.experiments.statistics.intervals import difference_interval, error_reduction, holm
 
 # Student's t has a closed quantile for two degrees of freedom: with p = 0.975,
 # t = (2p - 1) / sqrt(2 p (1 - p)) = 0.95 / sqrt(0.04875) = 4.302653, as in the tables.

@@ -17,8 +17,8 @@ from aft_jax.config.defaults import base_config, teacher
 from aft_jax.data.images import cut, draw_view, fit, stored_view
 from aft_jax.errors import ConfigError, StoreError, UsageError
 from aft_jax.experiments import format_ranking, rank
-from aft_jax.experiments.rank import sampled_rows
-from aft_jax.experiments.ranking import STUDENT, save_ranking
+from aft_jax.experiments.ranking.rank import sampled_rows
+from aft_jax.experiments.ranking.table import STUDENT, save_ranking
 from aft_jax.features import extract, import_official
 from aft_jax.training.evidence import start_features
 from aft_jax.types import StudentOutput
@@ -191,7 +191,7 @@ def test_a_store_with_views_and_two_parts(root, tmp_path, monkeypatch):
         shown.append((data.inputs(np.arange(5))["image"], np.stack(cuts)))
         return start_features(student, variables, data, *others)
 
-    monkeypatch.setattr(sys.modules["aft_jax.experiments.rank"], "start_features", watched)
+    monkeypatch.setattr(sys.modules["aft_jax.experiments.ranking.rank"], "start_features", watched)
     found = {row.label: row for row in rank(config).ranked}
     np.testing.assert_array_equal(*shown[0])
     assert found["random"].width == 12
@@ -268,6 +268,6 @@ def test_a_sample_has_the_shares_of_the_classes():
 
 
 def test_a_large_split_is_sampled(root, monkeypatch):
-    monkeypatch.setattr(sys.modules["aft_jax.experiments.rank"], "MAX_ROWS", 30)
+    monkeypatch.setattr(sys.modules["aft_jax.experiments.ranking.rank"], "MAX_ROWS", 30)
     found = rank(resolve(raw_config(root, "oracle")))
     assert (found.rows, found.of_rows) == (30, ROWS)

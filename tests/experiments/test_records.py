@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from aft_jax.errors import UsageError
-from aft_jax.experiments.records import load, save
+from aft_jax.experiments.comparison.records import load, save
 
 SCHEMA = {
     "dataset": {

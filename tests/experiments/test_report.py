@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from aft_jax.errors import UsageError
-from aft_jax.experiments import drawing, plots, plots_of_teachers
-from aft_jax.experiments.curves import average
-from aft_jax.experiments.diagnostics import kernel_distance, load_diagnostics
-from aft_jax.experiments.records import FailedTrial
-from aft_jax.experiments.report import report
-from aft_jax.experiments.statistics import method_results
+from aft_jax.experiments.comparison.records import FailedTrial
+from aft_jax.experiments.reporting.curves import average
+from aft_jax.experiments.reporting.diagnostics import kernel_distance, load_diagnostics
+from aft_jax.experiments.reporting.plots import drawing
+from aft_jax.experiments.reporting.plots import teachers as plots_of_teachers
+from aft_jax.experiments.reporting.plots import training as plots
+from aft_jax.experiments.reporting.report import report
+from aft_jax.experiments.statistics.results import method_results
 from tests.experiments.page_reader import MINUS, NOTHING, read_csv, read_page
 
 FIGURES = [

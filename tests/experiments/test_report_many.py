@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from aft_jax.errors import UsageError
-from aft_jax.experiments.report import report
+from aft_jax.experiments.reporting.report import report
 from tests.experiments.page_reader import NOTHING, read_csv, read_page
 
 

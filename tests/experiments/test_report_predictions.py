@@ -3,8 +3,8 @@
 import pytest
 
 from aft_jax.errors import UsageError
-from aft_jax.experiments.pages.predictions import prediction_section
-from aft_jax.experiments.report import report
+from aft_jax.experiments.reporting.pages.predictions import prediction_section
+from aft_jax.experiments.reporting.report import report
 from tests.experiments.conftest import CLASSES, write_predictions
 from tests.experiments.page_reader import read_page
 

@@ -9,7 +9,7 @@ import pytest
 
 from aft_jax.config import resolve
 from aft_jax.errors import UsageError
-from aft_jax.experiments.report import report
+from aft_jax.experiments.reporting.report import report
 from aft_jax.students import save_student
 from aft_jax.training import build
 from aft_jax.training.experiment import initial_state
@@ -129,7 +129,7 @@ def test_runs_that_differ_in_their_seed_share_a_curve(save_run, experiment, tmp_
 
 
 def test_settings_of_other_data_have_the_name_alone(experiment):
-    from aft_jax.experiments.pages.many_runs import setting_names
+    from aft_jax.experiments.reporting.pages.many_runs import setting_names
 
     config = experiment.config
     other = dataclasses.replace(

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from aft_jax.experiments.report import report
-from aft_jax.experiments.sweep_records import (
+from aft_jax.experiments.reporting.report import report
+from aft_jax.experiments.sweeping.records import (
     BetaSchedule,
     Chosen,
     FailedSweepTrial,

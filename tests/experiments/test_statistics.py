@@ -6,7 +6,7 @@ import pytest
 
 from aft_jax.errors import UsageError
 from aft_jax.experiments.formatting import points
-from aft_jax.experiments.statistics import (
+from aft_jax.experiments.statistics.results import (
     headline_method,
     method_order,
     method_results,

@@ -14,8 +14,8 @@ import pytest
 
 from aft_jax.errors import NonFiniteError, UsageError
 from aft_jax.experiments import sweep
-from aft_jax.experiments.sweep_data import SharedData
-from aft_jax.experiments.sweep_records import load_sweep
+from aft_jax.experiments.sweeping.data import SharedData
+from aft_jax.experiments.sweeping.records import load_sweep
 from aft_jax.features import extract
 from aft_jax.students import load_student
 from aft_jax.training import evaluate, train
@@ -25,7 +25,7 @@ from aft_jax.training.sharding import row_sharded
 from aft_jax.training.workdir import read_config, result
 from tests.experiments.sweeps import sweep_config, with_plan
 
-runs = importlib.import_module("aft_jax.experiments.sweep_runs")
+runs = importlib.import_module("aft_jax.experiments.sweeping.runs")
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from aft_jax.errors import ConfigError
-from aft_jax.experiments.sweep_plan import (
+from aft_jax.experiments.sweeping.plan import (
     plan_trials,
     set_name,
     teacher_sets,

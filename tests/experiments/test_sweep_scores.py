@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from aft_jax.errors import UsageError
-from aft_jax.experiments.records import Trial
-from aft_jax.experiments.sweep_records import (
+from aft_jax.experiments.comparison.records import Trial
+from aft_jax.experiments.sweeping.records import (
     Chosen,
     FailedSweepTrial,
     Sweep,
@@ -14,7 +14,7 @@ from aft_jax.experiments.sweep_records import (
     load_sweep,
     save_sweep,
 )
-from aft_jax.experiments.sweep_scores import choose, settings_of, summarise
+from aft_jax.experiments.sweeping.scores import choose, settings_of, summarise
 
 
 def trial(beta, seed, tune, teachers="ada", end_beta=None):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from aft_jax.experiments.teacher_kernels import (
+from aft_jax.experiments.reporting.teacher_kernels import (
     combined_kernel,
     kernel_shares,
     kernels_without,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from aft_jax.errors import UsageError
-from aft_jax.experiments.verdicts import SEEDS_ONLY, rival_verdict, verdict
+from aft_jax.experiments.statistics.verdicts import SEEDS_ONLY, rival_verdict, verdict
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -1,0 +1,1 @@
+"""Which teachers, before any student is trained."""

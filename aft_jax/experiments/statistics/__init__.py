@@ -1,0 +1,1 @@
+"""What the numbers of a comparison say: intervals, differences, verdicts."""

@@ -1,0 +1,1 @@
+"""Beta, teacher sets and seeds: the plan, its trials, the choice on tune, the record."""
