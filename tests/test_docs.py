@@ -35,6 +35,7 @@ PAGES = (
     "side_by_side",
     "own_student",
     "ranking",
+    "sweeps",
     "comparing",
     "reports",
 )  # in the order a reader meets them
@@ -47,7 +48,7 @@ HUB = {
 """What a page takes from the hub -> the tiny checkpoint that stands in for it."""
 
 SMALL = {"steps": 2, "log_every": 1, "eval_every": 2, "checkpoint_every": 2, "batch_size": 16}
-RUNS = {"extract", "train", "compare"}  # the verbs that read sizes
+RUNS = {"extract", "train", "compare", "sweep"}  # the verbs that read sizes
 COLOURS = {"blue": 2, "green": 1, "red": 0}
 
 

@@ -116,7 +116,7 @@ def test_the_test_split_is_loaded_after_the_last_training_step(demo, monkeypatch
     trials = list(directory.glob("trials/*"))
     (trials[0] / "result.json").unlink()
     finished_when_test_was_loaded = []
-    module = compare
+    module = compare  # the function of that name is in the package above
     original = module.load_split
 
     def load_split(config, role):

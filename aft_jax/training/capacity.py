@@ -18,6 +18,10 @@ SMALL = 10_000_000
 """Parameters up to which a student leaves a device idle for much of its step, as a rule of thumb;
 beyond, trials side by side take as long as one after another, and all of their memory at once."""
 
+SMALL_ON_CPU = 64 * 2**20
+"""Bytes of a trial's step up to which the same holds of a CPU: a larger trial keeps its cores busy,
+and most convolutions of many kernels at once take longer there than one after another."""
+
 SHARE = 1 / 2
 """Of the free memory; the rest is for the examples and for what the estimate does not see."""
 
@@ -54,6 +58,12 @@ def trials_that_fit(experiment: Experiment, wanted: int) -> Capacity:
         )
     need = bytes_of_trial(experiment)
     device, host = free_memory(row_sharded(experiment.mesh))
+    if not device and need > SMALL_ON_CPU:
+        return Capacity(
+            1,
+            f"one after another: a step of up to {need / 2**20:,.1f} MiB keeps a CPU busy (at most "
+            f"{SMALL_ON_CPU / 2**20:.0f} MiB would leave it idle)",
+        )
     free = device or host
     fit = max(1, min(wanted, int(SHARE * free / max(need, 1))))
     place = "on each device" if device else "on the host"

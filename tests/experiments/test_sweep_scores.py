@@ -115,8 +115,7 @@ def test_the_table_of_a_population(sweep):
         "ada       1 to 3  3, 12            89.00 % ± 1.41  2      best",
     ]
     assert lines[3] == (
-        "aft, chosen on tune: ada; test accuracy of its 2 students, trained again on train and "
-        "tune: 92.00 % ± 1.41"
+        "aft; test accuracy of its 2 students, trained again on train and tune: 92.00 % ± 1.41"
     )
     assert "optimistic" in lines[4]
 

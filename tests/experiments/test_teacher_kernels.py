@@ -75,3 +75,11 @@ def test_scales_are_applied_by_their_rank(features):
     np.testing.assert_allclose(found["a"], expected, rtol=1e-5)
     np.testing.assert_allclose(found["b"], features["b"] @ matrix, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(found["c"], features["c"])
+
+
+def test_one_map_of_all_teachers_makes_them_one():
+    """[1, 2] and [3] side by side, through a map that adds all columns up: 6."""
+    features = {"b": np.array([[3.0]]), "a": np.array([[1.0, 2.0]])}
+    found = scaled_features(features, {"a+b": np.ones((3, 1), np.float32)})
+    assert list(found) == ["a+b"]
+    np.testing.assert_allclose(found["a+b"], [[6.0]])

@@ -240,6 +240,15 @@ def test_as_many_trials_as_fit(config, monkeypatch):
         capacity = trials_that_fit(experiment, 15)
         assert capacity.trials == expected
         assert f"{expected} of 15 trials in one program" in capacity.reason
+    monkeypatch.setattr("aft_jax.training.capacity.SMALL_ON_CPU", need - 1)
+    assert trials_that_fit(experiment, 15).trials == 1
+    assert "keeps a CPU busy" in trials_that_fit(experiment, 15).reason
+    monkeypatch.setattr(
+        "aft_jax.training.capacity.free_memory", lambda sharding: (10 * need, 10 * need)
+    )
+    capacity = trials_that_fit(experiment, 15)
+    assert capacity.trials == 5
+    assert "free on each device" in capacity.reason
     monkeypatch.setattr("aft_jax.training.capacity.SMALL", 10)
     capacity = trials_that_fit(experiment, 15)
     assert capacity.trials == 1

@@ -26,7 +26,7 @@ from aft_jax.training.batches import StudentData, read_by_student, teacher_featu
 from aft_jax.training.experiment import Experiment, initial_state
 from aft_jax.training.learner import student_of
 from aft_jax.training.sharding import data_mesh, replicated
-from aft_jax.training.state import stream_key
+from aft_jax.training.state import initial_variables
 from aft_jax.training.workdir import load_regularizer, read_config
 from aft_jax.types import PyTree, Student
 
@@ -116,8 +116,8 @@ def diagnose_run(directory: pathlib.Path) -> None:
 def _start(config: Config, student: Student, tune: StudentData) -> PyTree:
     """The student's weights at step 0 of a run."""
     example = jax.tree.map(jnp.asarray, tune.inputs(np.zeros(1, int)))
-    key = jax.random.fold_in(stream_key(jax.random.key(config.seed), "init"), 0)
-    random = jax.jit(student.init)(key, example)
+    fresh = jax.jit(lambda key: initial_variables(key, student, example))
+    random = fresh(jax.random.key(config.seed))
     known = find_start(config.student, config.inputs).fill(jax.eval_shape(lambda: random))
     return jax.tree.map(
         lambda drawn, found: drawn if isinstance(found, jax.ShapeDtypeStruct) else found,

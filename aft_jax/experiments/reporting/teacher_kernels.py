@@ -32,8 +32,13 @@ def scaled_features(
         scales: teacher name -> [t] logits or [t, s] map; a teacher without an entry has none.
 
     Returns:
-        Teacher name -> [b, t] or [b, s], in order of name.
+        Teacher name -> [b, t] or [b, s], in order of name. Where one map takes all teachers side by
+        side, as in the published code, they are one, "a+b".
     """
+    together = "+".join(sorted(features))
+    if together in scales:
+        columns = [np.asarray(features[name], np.float32) for name in sorted(features)]
+        features = {together: np.concatenate(columns, axis=1)}
     found = {}
     for name in sorted(features):
         scale = jnp.asarray(scales[name]) if name in scales else None

@@ -121,16 +121,23 @@ def _is_chosen(sweep: Sweep, setting: Setting) -> bool:
 
 
 def _verdict(sweep: Sweep) -> str:
-    chosen, test = sweep.chosen, summary([trial.test for trial in sweep.final])
-    beta = "" if chosen.beta is None else f", beta {number(chosen.beta)}"
+    test = summary([trial.test for trial in sweep.final])
     again = ", trained again on train and tune" if sweep.retrained else ""
     lines = [
-        f"{sweep.method}, chosen on tune: {chosen.teachers}{beta}; test {sweep.metric} of its "
+        f"{sweep.method}{_choice(sweep)}; test {sweep.metric} of its "
         f"{quantity(test.count, 'student')}{again}: {spread(test)}"
     ]
     if CAVEATS[sweep.tuner]:
         lines.append(f"({CAVEATS[sweep.tuner]}; test is untouched by it)")
     return "\n".join(lines)
+
+
+def _choice(sweep: Sweep) -> str:
+    """What was chosen, where there was a choice."""
+    if len(settings_of(sweep.trials, sweep.tuner)) == 1 and not sweep.failed:
+        return ""
+    beta = "" if sweep.chosen.beta is None else f", beta {number(sweep.chosen.beta)}"
+    return f", chosen on tune: {sweep.chosen.teachers}{beta}"
 
 
 def _failures(sweep: Sweep) -> str:

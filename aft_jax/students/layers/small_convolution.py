@@ -33,25 +33,20 @@ def convolve_small(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     return _side_by_side(_native, _by_patches, stride)(x, kernel)
 
 
-def _forward(
-    x: jax.Array, kernel: jax.Array, stride: int
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _forward(x, kernel, stride):
     return convolve_small(x, kernel, stride), (x, kernel)
 
 
-def _backward(
-    stride: int, saved: tuple[jax.Array, jax.Array], dy: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    return _gradients(*saved, dy, stride)
+def _backward(stride, saved, dy):
+    dx, dkernel = _gradients(*saved, dy, stride)
+    return dx, dkernel
 
 
 convolve_small.defvjp(_forward, _backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _gradients(
-    x: jax.Array, kernel: jax.Array, dy: jax.Array, stride: int
-) -> tuple[jax.Array, jax.Array]:
+def _gradients(x, kernel, dy, stride):
     """The gradients of x and of the kernel; of its own derivatives no rule is asked to be fast."""
     native, patches = _pulled_back(_native), _pulled_back(_by_patches)
     return _side_by_side(native, patches, stride)(x, kernel, dy)
@@ -72,7 +67,7 @@ _gradients.defvjp(_gradients_forward, _gradients_backward)
 def _pulled_back(convolution: Function) -> Function:
     """(x, kernel, dy, stride) -> the gradients of a convolution."""
 
-    def gradients(x: jax.Array, kernel: jax.Array, dy: jax.Array, stride: int) -> Any:
+    def gradients(x, kernel, dy, stride):
         return jax.vjp(functools.partial(convolution, stride=stride), x, kernel)[1](dy)
 
     return gradients
