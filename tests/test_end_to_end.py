@@ -160,7 +160,9 @@ def test_the_diagnostics_are_kernels_and_gates(demo):
             "kernel/stl",
             "kernel/aft",
             "kernel/teacher",
+            "kernel/start",
             "gates/wide_cnn",
+            "share/wide_cnn",
         }
         rows = len(arrays["kernel/labels"])
         for name in ("stl", "aft", "teacher"):

@@ -113,12 +113,14 @@ def _read(path: str) -> Mapping[str, Any]:
             f"read as such: {reason} Nothing that a file could run is run."
         ) from error
     keys = sorted(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
-    if not isinstance(found, Mapping) or set(found) != set(KEYS):
+    # Files that B-Tuning was prepared with hold scores beside the features.
+    if not isinstance(found, Mapping) or not set(KEYS) <= set(found):
         raise StoreError(
             f'the published feature files hold "train" and "test"; {path} holds {keys}. Save '
             '{"train": [n, t], "test": [m, t]}.'
         )
-    for key, value in found.items():
+    for key in KEYS:
+        value = found[key]
         floats = "float" in str(getattr(value, "dtype", ""))
         if not (floats and value.ndim == 2):
             what = getattr(value, "shape", type(value).__name__)

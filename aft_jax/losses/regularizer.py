@@ -112,7 +112,12 @@ def rkd(angle_weight: float = 2.0) -> Regularizer:
 
     Returns:
         The regularizer, without params.
+
+    Raises:
+        ValueError: the weight is not finite or negative.
     """
+    if not isinstance(angle_weight, int | float) or not 0 <= angle_weight < float("inf"):
+        raise ValueError(f"angle_weight is a finite number, at least 0; got {angle_weight!r}.")
     return _without_params(functools.partial(rkd_loss, angle_weight=angle_weight))
 
 

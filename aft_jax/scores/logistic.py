@@ -125,6 +125,7 @@ def find_basis(features: np.ndarray) -> Basis:
     square = sum((np.sum(np.square(x - mean), axis=0) for x in blocks), np.zeros(width)) / n
     # The mean of equal numbers can miss them by its rounding.
     spread = square > np.square(np.finfo(np.float64).eps * n * mean)
+    spread &= square > float(np.finfo(np.float32).tiny) ** 2  # the probe divides in float32
     scale = np.where(spread, np.sqrt(square), 1)
     plain = Basis(mean, scale, np.zeros((width, 0)), np.zeros(0))
     if n < width:

@@ -135,6 +135,8 @@ def spectrum(gram: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         ([q] eigenvalues, [r, q] orthonormal columns); q is the rank.
     """
+    if not len(gram):
+        return np.zeros(0), np.zeros((0, 0))
     values, vectors = np.linalg.eigh(gram)
     # Of exact zeros eigh leaves this much.
     limit = np.finfo(np.float64).eps * max(rows, len(gram)) * max(values[-1], 0.0)

@@ -78,7 +78,7 @@ def ped_of(data: Moments) -> float:
     ]
     rows = np.concatenate(blocks)
     deviations = np.sum(np.square(rows - centres[data.labels]), axis=1)
-    radii = np.sqrt(np.bincount(data.labels, deviations) / data.counts / rows.shape[1])
+    radii = np.sqrt(np.bincount(data.labels, deviations) / data.counts / max(1, rows.shape[1]))
     moved = repelled(centres, radii, priors)
     rows += (moved - centres)[data.labels]
     logits = rows @ moved.T - np.sum(np.square(moved), axis=1) / 2 + np.log(priors)

@@ -105,7 +105,10 @@ def choose_probe(
             classes, or their features differ in width.
     """
     train = labelled(train_features, train_labels, num_classes)
-    tune = labelled(tune_features, tune_labels, num_classes)
+    try:
+        tune = labelled(tune_features, tune_labels, num_classes)
+    except ValueError as error:
+        raise ValueError(f"the tune split, which chooses the penalty: {error}") from error
     widths = train.features.shape[1], tune.features.shape[1]
     if widths[0] != widths[1]:
         raise ValueError(

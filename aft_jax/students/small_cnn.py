@@ -30,7 +30,9 @@ class Conv(nn.Module):
         """[b, h, w, c] -> [b, h / stride, w / stride, features], rounded up."""
         shape = (3, 3, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        return convolve_small(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        # Weights read from a file are NumPy's.
+        x, kernel = (jnp.asarray(array, self.dtype) for array in (x, kernel))
+        return convolve_small(x, kernel, self.stride)
 
 
 class SmallCnn(nn.Module):

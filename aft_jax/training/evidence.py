@@ -23,6 +23,9 @@ from aft_jax.types import PyTree, Student
 LARGEST = 2**30
 """Numbers in the student's features of the whole training split, in host memory."""
 
+FIT_SEED = 0
+"""Of every fit, whatever the run's seed: runs of all seeds share one, as in the published code."""
+
 
 class Rows(NamedTuple):
     """The examples of a split that every teacher has features of.
@@ -41,23 +44,21 @@ class Evidence(NamedTuple):
 
     Attributes:
         train: what is fitted.
-        tune: what may stop a fit or choose its settings.
+        tune: () -> what may stop a fit or choose its settings.
         num_classes: k.
-        seed: of initial weights and shuffles.
         student: () -> [n, d] float32, the start student's features of the rows of `train`.
     """
 
     train: Rows
-    tune: Rows
+    tune: Callable[[], Rows]
     num_classes: int
-    seed: int
     student: Callable[[], np.ndarray]
 
 
 def gather_evidence(
     config: Config, train: Dataset, tune: Dataset, student: Callable[[], np.ndarray]
 ) -> Evidence:
-    """Reads the stored features of both splits.
+    """Reads the stored features of train, and those of tune for a fit that asks for them.
 
     Args:
         config: names the teachers and their stores.
@@ -75,9 +76,8 @@ def gather_evidence(
     rows, present = _rows(config, train)
     return Evidence(
         train=rows,
-        tune=_rows(config, tune)[0],
+        tune=lambda: _rows(config, tune)[0],
         num_classes=len(train.classes),
-        seed=config.seed,
         student=lambda: student()[present],
     )
 

@@ -28,7 +28,7 @@ from aft_jax.training.batches import (
     require_teachers,
     teacher_features,
 )
-from aft_jax.training.evidence import gather_evidence, start_features
+from aft_jax.training.evidence import FIT_SEED, gather_evidence, start_features
 from aft_jax.training.learner import Learner
 from aft_jax.training.methods import LEARNERS, Method, find_method
 from aft_jax.training.protocol import Protocol, make_protocol
@@ -224,7 +224,7 @@ def _regularizer(
 
     def untrained() -> np.ndarray:
         """The features of `train` that the start student has."""
-        variables = _start_variables(student, weights, _example(train), config.seed, mesh)
+        variables = _start_variables(student, weights, _example(train), FIT_SEED, mesh)
         return start_features(student, variables, train, config.batch_size, mesh)
 
     return method.regularizer(

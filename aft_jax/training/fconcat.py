@@ -157,6 +157,7 @@ def _moments(features: np.ndarray) -> dict[str, np.ndarray]:
     mean = features.mean(axis=0, dtype=np.float64)
     scale = features.std(axis=0, dtype=np.float64)
     # Rounding alone spreads a constant: its deviation is no scale.
-    constant = scale <= 1e-6 * np.abs(mean)
+    # A deviation that is no normal number divides to infinity.
+    constant = scale <= np.maximum(1e-6 * np.abs(mean), np.finfo(np.float32).tiny)
     scale = np.where(constant, 1.0, scale)
     return {"mean": mean.astype(np.float32), "scale": scale.astype(np.float32)}

@@ -1,8 +1,8 @@
 """Methods that are fitted to the teachers' features before training: plain regularizers then.
 
 A factory takes a method's options and returns its fit. What was fitted are constants of the two
-functions of the regularizer; the same evidence gives the same constants, so that a run that was
-killed goes on as it began.
+functions of the regularizer; the same evidence gives the same constants on the same device and
+versions, so that a run that was killed goes on there as it began.
 """
 
 import logging
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aft_jax.errors import ConfigError
+from aft_jax.errors import ConfigError, UsageError
 from aft_jax.losses.map_parameters import init_ft_map
 from aft_jax.losses.maps import ft_loss
 from aft_jax.losses.predictions import btune_loss, logit_distillation_loss
@@ -21,7 +21,7 @@ from aft_jax.losses.regularizer import batch_mean, from_loss
 from aft_jax.scores.logme import logme
 from aft_jax.scores.probe import choose_probe
 from aft_jax.training.autoencoder import encode, fit_encoder
-from aft_jax.training.evidence import Evidence
+from aft_jax.training.evidence import FIT_SEED, Evidence
 from aft_jax.types import Array, FeatureSpec, Metrics, PyTree, Regularizer
 
 _LOG = logging.getLogger(__name__)
@@ -54,10 +54,11 @@ def ft(epochs: int = 500, patience: int = 10, width: int = 0) -> Fit:
         _require_count(name, value, least)
 
     def fit(evidence: Evidence) -> Regularizer:
+        tune = evidence.tune().features
         encoders = {
             name: fit_encoder(
-                *(name, features, evidence.tune.features[name]),
-                seed=evidence.seed,
+                *(name, features, tune[name]),
+                seed=FIT_SEED,
                 epochs=epochs,
                 patience=patience,
                 width=width,
@@ -85,7 +86,7 @@ def btune(temperature: float = 0.1) -> Fit:
     """B-Tuning: the student's posterior prediction follows the teachers', see `btune_loss`.
 
     LogME is fitted to the labelled rows of train, for every teacher and for the student as it
-    starts. Where the start is random, that is the student of config.seed, for runs of every seed.
+    starts. Where the start is random, that is the student of one seed, for runs of every seed.
 
     Args:
         temperature: of the teachers' weights; the smaller, the more the best one counts.
@@ -145,8 +146,9 @@ def kd_logits(temperature: float = 4.0) -> Fit:
     _require_positive("temperature", temperature)
 
     def fit(evidence: Evidence) -> Regularizer:
-        train, tune = (_side_by_side(rows.features) for rows in (evidence.train, evidence.tune))
-        labels = evidence.train.labels, evidence.tune.labels
+        splits = evidence.train, evidence.tune()
+        train, tune = (_side_by_side(rows.features) for rows in splits)
+        labels = [rows.labels for rows in splits]
         probe = _labelled_fit(
             "kd_logits",
             lambda: choose_probe(train, labels[0], tune, labels[1], evidence.num_classes),
@@ -192,6 +194,8 @@ def _labelled_fit(method: str, fit: Callable[[], Any]) -> Any:
     """A fit to labels; that of too few of them is refused by rules of its own."""
     try:
         return fit()
+    except UsageError:
+        raise
     except ValueError as error:
         raise ConfigError(f"method {method!r} is fitted to labelled rows: {error}") from error
 

@@ -24,7 +24,7 @@ STUDENTS_RATE = ("kd", "rkd", "ft")
 
 
 def regularizer_peak(config: OptimConfig, method: str) -> float:
-    """The peak learning rate of a method's own parameters: scales have theirs, maps the student's.
+    """The peak learning rate of a method's own parameters: see `STUDENTS_RATE`.
 
     Args:
         config: rates.

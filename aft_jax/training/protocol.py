@@ -47,7 +47,7 @@ def make_protocol(config: Config, rows: int, regularizer: Regularizer) -> Protoc
 
     Raises:
         ConfigError: the split is smaller than a batch; or, under quirks, the steps are not half an
-            epoch, or the published code lacks the method.
+            epoch, or scales are dense under a tensor product.
     """
     make = _official if config.official_quirks else _ours
     return make(config, rows, regularizer)

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from aft_jax.config.rules import check_rules
 from aft_jax.errors import ConfigError
 from aft_jax.experiments.sweeping.plan import (
     plan_trials,
@@ -90,3 +91,18 @@ def test_training_again_has_directories_of_its_own(tmp_path):
     assert (again.directory, again.follows) == ("final/ada+bob-beta1-seed0", planned[0].directory)
     assert again.joined
     assert trained_again(planned[:1], moving=False)[0].follows == ""
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ({"tuner": "population", "interval": 3}, r"sweep\.interval is a multiple .* got 3 and 2"),
+        ({"tuner": "population", "interval": 2, "betas": (1.0,)}, r"sweep\.betas has two or more"),
+        ({"tuner": "population", "interval": 2, "betas": (0.0, 1.0)}, "all above 0; got"),
+        ({"tuner": "online", "betas": (0.0,)}, r"between 0\.001 and 10000 for tuner 'online'; got"),
+        ({"tuner": "online", "betas": (1e5,)}, r"between 0\.001 and 10000 for tuner 'online'; got"),
+    ],
+)
+def test_a_tuner_that_cannot_move_beta_is_refused(tmp_path, plan, message):
+    with pytest.raises(ConfigError, match=message):
+        check_rules(sweep_config(tmp_path, **plan))

@@ -76,7 +76,8 @@ def test_a_second_time_changes_nothing_and_another_file_is_refused(imported, fil
 
 def test_an_npz_of_the_same_arrays(imported, tmp_path, whole):
     features = np.arange(30, dtype=np.float32).reshape(10, 3)
-    np.savez(tmp_path / "dino.npz", train=features, test=features)
+    # Files that B-Tuning was prepared with hold scores too.
+    np.savez(tmp_path / "dino.npz", train=features, test=features, logme_score=0.5)
     path, _ = import_official(imported, str(tmp_path / "dino.npz"), "toy")
     assert join(open_store(path, {}), whole.ids[[9]]).tolist() == [[27.0, 28.0, 29.0]]
 

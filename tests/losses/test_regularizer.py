@@ -248,3 +248,9 @@ def test_the_linear_map_reads_teachers_in_order_of_name():
             lambda named=named: regularizer.apply(params, jnp.asarray(student), named)
         )()
         assert_trees_close(loss, expected)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("inf")])
+def test_the_weight_of_angles_is_a_number(weight):
+    with pytest.raises(ValueError, match="angle_weight is a finite number, at least 0; got"):
+        make_regularizer("rkd", angle_weight=weight)

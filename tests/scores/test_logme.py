@@ -65,3 +65,11 @@ def test_a_repeated_column_changes_nothing(blobs):
     expected = np.sqrt(2) * features @ plain.weights.T
     np.testing.assert_allclose(twice @ found.weights.T, expected, rtol=0, atol=1e-9)
     np.testing.assert_allclose(found.score, plain.score, rtol=0, atol=1e-9)
+
+
+def test_features_without_any_direction():
+    """Nothing is explained: the posterior mean is zero, in narrow and in wide features."""
+    for width in (2, 8):
+        found = logme(np.zeros((5, width)), np.array([0, 1, 0, 1, 0]), 2)
+        assert np.isfinite(found.score)
+        np.testing.assert_array_equal(found.weights, np.zeros((2, width)))

@@ -51,6 +51,21 @@ def test_a_constant_feature_has_scale_one_and_no_weight(blobs):
     np.testing.assert_allclose(probe.scale[3], features[:, 3].std(), rtol=1e-6)
 
 
+def test_a_feature_that_hardly_moves_is_a_constant(blobs):
+    features, labels = blobs()
+    features[:, 2] = 0
+    features[0, 2] = 1e-40  # its deviation is no normal number
+    probe = fit_probe(features, labels, 3, 0.1)
+    assert probe.scale[2] == 1
+    assert np.isfinite(probe.logits(jnp.asarray(features, jnp.float32))).all()
+
+
+def test_a_tune_split_that_cannot_choose_is_named(blobs):
+    features, labels = blobs()
+    with pytest.raises(ValueError, match=r"the tune split, which chooses the penalty: .* two"):
+        choose_probe(features, labels, features[:5], np.zeros(5, int), 3)
+
+
 def test_the_penalty_is_chosen_on_tune(blobs):
     """On noise the strongest is best; where train and tune are one set of rows, the weakest."""
     features, labels = blobs(rows=400, apart=0.0)

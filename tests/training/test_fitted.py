@@ -11,7 +11,7 @@ import pytest
 
 from aft_jax.config import resolve
 from aft_jax.config.defaults import base_config, teacher
-from aft_jax.errors import ConfigError, NonFiniteError, StoreError
+from aft_jax.errors import ConfigError, DataError, NonFiniteError, StoreError
 from aft_jax.features import extract, open_store, store_path
 from aft_jax.training import autoencoder, build
 from aft_jax.training.autoencoder import encode, fit_encoder
@@ -32,9 +32,8 @@ def low_rank(rows: int, width: int, rank: int, seed: int) -> np.ndarray:
 def evidence_of(train, labels, tune, tune_labels, classes, student=None) -> Evidence:
     return Evidence(
         train=Rows(train, labels),
-        tune=Rows(tune, tune_labels),
+        tune=lambda: Rows(tune, tune_labels),
         num_classes=classes,
-        seed=0,
         student=lambda: np.asarray(student),
     )
 
@@ -120,7 +119,8 @@ def test_btune_fits_and_gives_the_published_values():
     parts = np.split(golden["inputs/teacher"], [widths[0]], axis=1)
     teachers = dict(zip(names, parts, strict=True))
     student, labels = golden["inputs/student"], golden["inputs/labels"]
-    regularizer = btune()(evidence_of(teachers, labels, {}, labels[:0], 3, student))
+    evidence = evidence_of(teachers, labels, {}, labels[:0], 3, student)
+    regularizer = btune()(evidence._replace(tune=None))  # which it never asks for
     features = {name: jnp.asarray(part) for name, part in teachers.items()}
 
     def loss(rows):
@@ -150,6 +150,17 @@ def test_rows_without_label_are_left_out_of_fits_to_labels():
             )
         ]
         np.testing.assert_allclose(*values, rtol=1e-5)
+
+
+def test_what_the_student_cannot_read_is_no_rule_of_the_fit():
+    rows, labels = {"a": np.ones((4, 2), np.float32)}, np.array([0, 1, 0, 1])
+
+    def broken():
+        raise DataError("image x.jpg is broken")
+
+    evidence = evidence_of(rows, labels, rows, labels, 2)._replace(student=broken)
+    with pytest.raises(DataError, match=r"^image x\.jpg is broken$"):
+        btune()(evidence)
 
 
 @pytest.mark.parametrize("fit", [btune(), kd_logits()], ids=["btune", "kd_logits"])
@@ -226,7 +237,7 @@ def seen_by(config, monkeypatch, student=False):
 def test_a_fit_sees_train_and_tune_in_the_order_of_the_splits(arrays, monkeypatch):
     evidence, _ = seen_by(arrays, monkeypatch)
     data = load_data(arrays)
-    for rows, part in ((evidence.train, data.train), (evidence.tune, data.tune)):
+    for rows, part in ((evidence.train, data.train), (evidence.tune(), data.tune)):
         store = open_store(store_path(arrays, "noise", part.dataset.split), {})
         np.testing.assert_array_equal(rows.labels, part.dataset.labels)
         expected = store.rows().gather(store.places(part.dataset.ids))
@@ -234,16 +245,16 @@ def test_a_fit_sees_train_and_tune_in_the_order_of_the_splits(arrays, monkeypatc
     assert evidence.num_classes == 3
 
 
-def test_the_start_student_is_that_of_the_config_s_seed(arrays, monkeypatch, caplog):
+def test_runs_of_every_seed_are_fitted_to_one_start(arrays, monkeypatch, caplog):
     config = dataclasses.replace(arrays, seed=3, batch_size=16)  # 24 rows: the last one is filled
     caplog.set_level("INFO")
     _, features = seen_by(config, monkeypatch, student=True)
     plain = build(dataclasses.replace(config, method="stl"))
-    variables = initial_state(plain, 3).variables
+    variables = initial_state(plain, 0).variables
     inputs = jnp.asarray(plain.train.inputs(np.arange(24)))
     expected = plain.student.apply(variables, inputs, False, {})[0].features
     np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)
-    assert "the start is random: the method is fitted to the student of seed 3" in caplog.text
+    assert "the start is random: the method is fitted to the student of seed 0" in caplog.text
 
 
 def test_examples_without_features_are_left_out(arrays, monkeypatch, tmp_path):
@@ -260,7 +271,7 @@ def test_examples_without_features_are_left_out(arrays, monkeypatch, tmp_path):
     config = dataclasses.replace(arrays, features=features)
     evidence, student = seen_by(config, monkeypatch, student=True)
     whole, all_rows = seen_by(arrays, monkeypatch, student=True)
-    for ours, theirs in ((evidence.train, whole.train), (evidence.tune, whole.tune)):
+    for ours, theirs in ((evidence.train, whole.train), (evidence.tune(), whole.tune())):
         np.testing.assert_array_equal(ours.labels, theirs.labels[::2])
         np.testing.assert_array_equal(ours.features["noise"], theirs.features["noise"][::2])
     np.testing.assert_array_equal(student, all_rows[::2])

@@ -169,8 +169,10 @@ def test_fconcat_takes_an_example_without_features_for_the_mean(probed, tmp_path
 def test_a_constant_feature_stays_finite():
     constant = np.full((10, 2), 0.1, np.float32)
     constant[:, 1] = np.arange(10)
+    constant = np.concatenate([constant, np.zeros((10, 1), np.float32)], axis=1)
+    constant[0, 2] = 1e-40
     found = _moments(constant)
-    assert found["scale"][0] == 1
+    assert found["scale"][[0, 2]].tolist() == [1, 1]
     assert found["scale"][1] == pytest.approx(np.std(np.arange(10)))
 
 
