@@ -346,7 +346,8 @@ def test_a_job_that_is_lost_is_a_failure_of_its_trials(root, tmp_path, monkeypat
 def test_without_ray_its_scheduler_is_refused(root, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match="needs Ray; it is not installed"):
-        sweep(sweep_config(root, scheduler="ray"), tmp_path)
+        sweep(sweep_config(root, scheduler="ray"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

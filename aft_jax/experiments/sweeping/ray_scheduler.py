@@ -42,7 +42,7 @@ def run_on_ray(
     Raises:
         UsageError: Ray is not installed.
     """
-    ray = _installed()
+    ray = require_ray()
     started = _connect(ray)
     try:
         return _run_jobs(ray, jobs_of(config, trials, workdir), config.steps, bar)
@@ -111,7 +111,12 @@ def run_job(job: Job) -> dict[str, tuple[dict[str, Any] | None, str, bool]]:
     return {name: (end.result, end.reason, end.diverged) for name, end in outcomes.items()}
 
 
-def _installed() -> Any:
+def require_ray() -> Any:
+    """The module.
+
+    Raises:
+        UsageError: Ray is not installed.
+    """
     try:
         return importlib.import_module("ray")  # an extra of its own
     except ImportError as error:

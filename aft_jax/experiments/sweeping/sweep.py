@@ -20,7 +20,7 @@ from aft_jax.experiments.sweeping import records
 from aft_jax.experiments.sweeping.data import SharedData
 from aft_jax.experiments.sweeping.facts import Search, record_of, scored_on_tune
 from aft_jax.experiments.sweeping.plan import PlannedTrial, plan_trials, trained_again
-from aft_jax.experiments.sweeping.ray_scheduler import run_on_ray
+from aft_jax.experiments.sweeping.ray_scheduler import require_ray, run_on_ray
 from aft_jax.experiments.sweeping.runs import run_trials
 from aft_jax.experiments.sweeping.scores import choose, settings_of, summarise
 from aft_jax.progress import progress_bar
@@ -82,6 +82,7 @@ def _run(
     """How each trial of one stage ended, wherever it ran."""
     if config.sweep.scheduler == "local":
         return run_trials(config, trials, workdir, bar, data)
+    require_ray()
     run_directory.claim(workdir, config, "sweep")
     return run_on_ray(config, trials, workdir, bar)
 
