@@ -46,7 +46,7 @@ convolve_small.defvjp(_forward, _backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _gradients(x, kernel, dy, stride):
+def _gradients(x, kernel, dy, stride) -> tuple[jax.Array, jax.Array]:
     """The gradients of x and of the kernel; of its own derivatives no rule is asked to be fast."""
     native, patches = _pulled_back(_native), _pulled_back(_by_patches)
     return _side_by_side(native, patches, stride)(x, kernel, dy)
