@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from aft_jax.config import BETA_RANGE
 from aft_jax.training.experiment import Experiment
 from aft_jax.training.stacked import with_fixed_beta
 from aft_jax.training.tuner import Exchange, Tuner, plain_step, with_beta_metric
@@ -67,5 +68,9 @@ def exchanged(
     for worst, best, multiply in zip(order[::-1][:count], order[:count], up, strict=True):
         if scores[best] > scores[worst]:
             sources[worst] = best
-            after[worst] = betas[best] * (factor if multiply else 1 / factor)
+            moved = betas[best] * (factor if multiply else 1 / factor)
+            # No further than the range of an online tuner, unless it was there already.
+            after[worst] = np.clip(
+                moved, min(BETA_RANGE[0], betas[best]), max(BETA_RANGE[1], betas[best])
+            )
     return Exchange(sources, after)

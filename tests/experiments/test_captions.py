@@ -16,7 +16,13 @@ MINUS = "\N{MINUS SIGN}"
 
 def test_intervals_are_sorted_by_their_side_of_zero(with_trials):
     results = method_results(
-        with_trials(stl=[0.8, 0.8], aft=[0.9, 0.9], kd=[0.7, 0.7], ft=[0.7, 0.95], rkd=[0.9, 0.9])
+        with_trials(
+            stl=[0.8, 0.8],
+            aft=[0.9, 0.901],
+            kd=[0.7, 0.701],
+            ft=[0.7, 0.95],
+            rkd=[0.9, 0.901],
+        )
     )
     assert captions.intervals(results) == (
         "Read the side of zero: aft and rkd lie right of it (better than stl), kd lies left of it "

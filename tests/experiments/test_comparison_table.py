@@ -40,7 +40,10 @@ def test_with_predictions_the_interval_covers_the_examples_too(comparison, tmp_p
 
 def test_several_methods_are_judged_together(with_trials, tmp_path):
     many = with_trials(
-        stl=[0.8, 0.8, 0.8], aft=[0.9, 0.9001, 0.9002], kd=[0.81, 0.83, 0.79], fconcat=[0.9] * 3
+        stl=[0.8, 0.8, 0.8],
+        aft=[0.9, 0.9001, 0.9002],
+        kd=[0.81, 0.83, 0.79],
+        fconcat=[0.9, 0.9, 0.9001],
     )
     text = summarise(many, tmp_path)
     head, _, aft, kd, _ = map(cells, text.split("\n\n")[0].splitlines())

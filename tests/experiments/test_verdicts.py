@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from aft_jax.errors import UsageError
-from aft_jax.experiments.statistics.verdicts import SEEDS_ONLY, rival_verdict, verdict
+from aft_jax.experiments.statistics.verdicts import _bound, SEEDS_ONLY, rival_verdict, verdict
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -85,12 +85,28 @@ def test_one_seed_names_no_winner_and_says_why(with_trials):
     )
 
 
+def test_seeds_that_differ_alike_name_no_winner(with_trials):
+    alike = with_trials(stl=[0.9, 0.92], aft=[0.91, 0.93])
+    assert verdict(alike).startswith(
+        "No verdict on aft against stl: all 2 seeds differ by the same +1.00 points of test accuracy"
+    )
+
+
+def test_a_loss_against_a_baseline_without_errors(with_trials):
+    lost = with_trials(stl=[1.0, 1.0, 1.0], aft=[0.98, 0.979, 0.978])
+    assert verdict(lost).startswith("aft loses against stl on 3 seeds: ")
+
+
+def test_a_bound_that_is_not_zero_is_not_shown_as_zero():
+    assert (_bound(0.0004), _bound(0.101), _bound(0.0)) == ("0.04", "10.1", "0.0")
+
+
 def test_one_method_alone(with_trials):
     assert verdict(with_trials(aft=[0.9, 0.91])).startswith("No verdict: only aft was run")
 
 
 def test_it_is_about_aft_if_there_and_any_method_on_request(with_trials):
-    many = with_trials(kd=[0.9, 0.92], stl=[0.8, 0.82], aft=[0.7, 0.72])
+    many = with_trials(kd=[0.9, 0.921], stl=[0.8, 0.82], aft=[0.7, 0.721])
     assert verdict(many).startswith("aft raises error by")
     assert verdict(many, "kd").startswith("kd lowers error by")
     with pytest.raises(UsageError, match="got 'ft', valid: kd, aft"):
@@ -98,7 +114,7 @@ def test_it_is_about_aft_if_there_and_any_method_on_request(with_trials):
 
 
 def test_without_stl_the_first_method_is_the_baseline(with_trials):
-    two = with_trials(kd=[0.8, 0.82], ft=[0.9, 0.92])
+    two = with_trials(kd=[0.8, 0.82], ft=[0.9, 0.921])
     assert "against kd on 2 seeds" in verdict(two)
     assert rival_verdict(two) == ""
 

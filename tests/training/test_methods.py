@@ -130,7 +130,7 @@ def test_options_that_do_not_fit_are_refused_before_anything_is_loaded(
         build(with_method(stored, name, **options))
 
 
-@pytest.mark.parametrize("name", ["ft", "btune", "kd_logits"])
+@pytest.mark.parametrize("name", ["ft", "kd_logits"])
 def test_a_missing_tune_store_is_found_before_training(stored, tmp_path, name):
     directory = tmp_path / "features"
     features = dataclasses.replace(stored.features, directory=str(directory), splits=("train",))

@@ -55,3 +55,13 @@ def test_populations_of_one_group_do_not_mix(config):
     start = tuner.exchange(0, np.zeros(6), betas)
     assert start.sources.tolist() == list(range(6))
     assert start.betas.tolist() == betas.tolist()
+
+
+def test_betas_stay_in_their_range():
+    """The best one cannot climb above 1e4, nor fall below 1e-3."""
+    for beta in (1e-3, 1e4):
+        after = [
+            exchanged(np.array([1.0, 0.0]), np.array([beta, 1.0]), 100.0, (0, step)).betas[1]
+            for step in range(20)
+        ]
+        assert 1e-3 <= min(after) <= max(after) <= 1e4

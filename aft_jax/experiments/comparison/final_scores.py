@@ -61,7 +61,8 @@ def _score(experiment: Experiment, test: StudentData, directory: pathlib.Path) -
     rows, mesh = experiment.config.batch_size, experiment.mesh
     values, predictions = predict_on(experiment.eval_step, variables, test, rows, mesh)
     save_predictions(predictions, directory, SPLIT)
-    if not _test_lines(directory):
+    lines = _test_lines(directory)
+    if not lines or lines[-1]["accuracy"] != values["accuracy"]:  # of other examples
         steps = experiment.protocol.steps
         with contextlib.closing(MetricsWriter(directory, steps)) as writer:
             writer.write(steps, SPLIT, values)

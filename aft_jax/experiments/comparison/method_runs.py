@@ -18,6 +18,7 @@ from tqdm import tqdm
 from aft_jax.errors import UsageError
 from aft_jax.experiments.comparison.records import BetaTrial, FailedTrial
 from aft_jax.experiments.statistics.results import tune_by_beta
+from aft_jax.experiments.trial_names import trial_name
 from aft_jax.training import workdir as run_directory
 from aft_jax.training.experiment import Experiment
 from aft_jax.training.metrics import read_metrics
@@ -192,7 +193,7 @@ def _attempt(
     bar: tqdm,
 ) -> FinishedRun | FailedTrial:
     config = dataclasses.replace(experiment.config, seed=seed, beta=beta)
-    directory = f"trials/{config.method}-beta{beta:g}-seed{seed}"
+    directory = f"trials/{trial_name(config.method, beta, seed)}"
     run_directory.claim(workdir / directory, config)
     before, steps = bar.n, experiment.protocol.steps
     try:

@@ -1,5 +1,6 @@
 """What runs keep for the pictures: learned gates, and kernels on the tune split."""
 
+import io
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from aft_jax.experiments.reporting.teacher_kernels import (
     scaled_features,
 )
 from aft_jax.features import TeacherFeatures, has_store, store_path
+from aft_jax.files import write_whole
 from aft_jax.losses import gates
 from aft_jax.losses.factors import cosine_kernel_of, named_factors
 from aft_jax.students import find_start, load_student
@@ -151,7 +153,9 @@ def _write(
         factors = list(named_factors(output.features).values())
         kernel = cosine_kernel_of(factors, jnp.ones_like(factors[0][:, 0]))
         arrays[f"kernel/{name}"] = np.asarray(kernel.values)
-    np.savez(directory / FILE_NAME, **arrays)
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    write_whole(directory / FILE_NAME, content.getvalue())
 
 
 def _sorted_rows(labels: np.ndarray) -> np.ndarray:

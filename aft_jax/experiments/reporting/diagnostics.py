@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import pathlib
+import zipfile
 from collections.abc import Mapping
 
 import numpy as np
@@ -61,13 +62,18 @@ def load_diagnostics(workdir: str | os.PathLike[str]) -> Diagnostics | None:
         The arrays, or None where there are none.
 
     Raises:
-        UsageError: kernels and labels do not fit together.
+        UsageError: the file is damaged, or kernels and labels do not fit together.
     """
     path = pathlib.Path(workdir) / FILE_NAME
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise UsageError(
+            f"{path} is damaged: {error}. Delete it; the report makes it anew, or does without."
+        ) from error
     labels = arrays.pop("kernel/labels", np.zeros(0, np.int64))
     kernels = _group(arrays, "kernel/")
     without = _group(arrays, "without/")

@@ -151,7 +151,8 @@ def contrast(
         replicates: of `bootstrap_of`; None for Student's t over the seeds alone.
 
     Returns:
-        The contrast; None for a single seed, which has no interval.
+        The contrast; None where there is no interval: for a single seed, and where all seeds differ
+        alike, which shows no scatter, and no test examples were drawn.
 
     Raises:
         UsageError: the two have different seeds.
@@ -166,6 +167,8 @@ def contrast(
         return None
     drawn = (replicates[against], replicates[method]) if replicates else None
     differences = [new - old for old, new in zip(before, after, strict=True)]
+    if drawn is None and any(differences) and max(differences) - min(differences) < 1e-9:
+        return None
     difference = difference_interval(differences, drawn[1] - drawn[0] if drawn else None)
     reduction = None
     if comparison.metric == "accuracy":

@@ -1,5 +1,7 @@
 """A comparison in sentences: who wins by how much, or that nobody is shown to."""
 
+import math
+
 from aft_jax.errors import UsageError
 from aft_jax.experiments.comparison.records import Comparison
 from aft_jax.experiments.formatting import percent, points, quantity
@@ -104,14 +106,20 @@ def _sentence(
 ) -> str:
     found = contrast(comparison, method, against, replicates)
     if found is None:
-        return _of_one_seed(comparison, method, against)
+        return _without_interval(comparison, method, against)
     text = _outcome(comparison.metric, method, against, found)
     return text if found.difference.bootstrapped else f"{text} {SEEDS_ONLY}"
 
 
-def _of_one_seed(comparison: Comparison, method: str, against: str) -> str:
-    (before,) = scores_by_seed(comparison, against).values()
-    (after,) = scores_by_seed(comparison, method).values()
+def _without_interval(comparison: Comparison, method: str, against: str) -> str:
+    before, *others = scores_by_seed(comparison, against).values()
+    after, *_ = scores_by_seed(comparison, method).values()
+    if others:
+        return (
+            f"No verdict on {method} against {against}: all {len(others) + 1} seeds differ by the "
+            f"same {points(after - before)} points of test {comparison.metric}, which says nothing "
+            "of how much seeds scatter. Add seeds in config.compare.seeds, or test examples."
+        )
     return (
         f"No verdict on {method} against {against}: an interval needs at least 2 paired seeds, "
         f"this comparison has 1. Its {points(after - before)} points of test {comparison.metric} "
@@ -128,7 +136,7 @@ def _outcome(metric: str, method: str, against: str, found: Contrast) -> str:
             f"{_in_points(metric, difference)}{_perhaps_errors(reduction)}."
         )
     better = difference.mean > 0
-    if reduction is None:
+    if reduction is None or math.isnan(reduction.mean):  # or no errors to reduce
         outcome = f"{method} {'wins' if better else 'loses'} against {against}"
     else:
         outcome = f"{method} {'lowers' if better else 'raises'} error by {_errors(reduction)}"
@@ -152,7 +160,15 @@ def _errors(reduction: ErrorReduction) -> str:
     bounds = [reduction.low, reduction.high]
     if reduction.mean < 0:
         bounds = [-reduction.high, -reduction.low]
-    return f"{text} [{percent(bounds[0], 1)}, {percent(bounds[1], 1)}]"
+    return f"{text} [{_bound(bounds[0])}, {_bound(bounds[1])}]"
+
+
+def _bound(value: float) -> str:
+    """In per cent, with as many decimals as a bound other than zero needs to differ from it."""
+    decimals = 1
+    while value and decimals < 6 and float(f"{100 * value:.{decimals}f}") == 0:
+        decimals += 1
+    return percent(value, decimals)
 
 
 def _perhaps_errors(reduction: ErrorReduction | None) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from aft_jax.config import Config
 from aft_jax.errors import ConfigError
+from aft_jax.experiments.trial_names import trial_name
 
 NO_TEACHERS = "none"
 LONGEST_NAME = 120
@@ -85,12 +86,6 @@ def plan_trials(config: Config, reads_teachers: bool, has_beta: bool) -> list[Pl
         for seed in config.sweep.seeds
         for beta in betas
     ]
-
-
-def trial_name(teachers: str, beta: float, seed: int) -> str:
-    """What a trial is called; two betas never share a name."""
-    short = f"{beta:g}"
-    return f"{teachers}-beta{short if float(short) == beta else repr(beta)}-seed{seed}"
 
 
 def trained_again(trials: Sequence[PlannedTrial], moving: bool) -> list[PlannedTrial]:

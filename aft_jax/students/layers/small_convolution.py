@@ -38,8 +38,7 @@ def _forward(x, kernel, stride):
 
 
 def _backward(stride, saved, dy):
-    dx, dkernel = _gradients(*saved, dy, stride)
-    return dx, dkernel
+    return tuple(jax.tree.leaves(_gradients(*saved, dy, stride)))
 
 
 convolve_small.defvjp(_forward, _backward)

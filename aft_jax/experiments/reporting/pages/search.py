@@ -100,7 +100,10 @@ def leave_one_out(sweep: Sweep) -> list[Table]:
     }
     if not without:
         return []
-    best = {name: max(betas, key=lambda b, of=betas: of[b].mean) for name, betas in rows.items()}
+    best = {
+        name: max(betas, key=lambda b, of=betas: (of[b].count, of[b].mean))
+        for name, betas in rows.items()
+    }
     columns = [
         Column("left_out", "left out", numeric=False),
         Column("tune_without", f"tune {sweep.metric} without it (%)"),
@@ -112,8 +115,12 @@ def leave_one_out(sweep: Sweep) -> list[Table]:
     full = _scores(sweep, whole_set, best[whole_set])
     cells = []
     for teacher, name in without.items():
-        effects = _paired(full, _scores(sweep, name, best[name]))
-        effect, rest = summary(effects), rows[name][best[name]].mean
+        less = _scores(sweep, name, best[name])
+        shared = full.keys() & less.keys()
+        if not shared:  # failed trials
+            continue
+        effect = summary(_paired(full, less))
+        rest = summary([less[seed] for seed in sorted(shared)]).mean
         cells.append(
             [
                 words(teacher),
@@ -124,6 +131,8 @@ def leave_one_out(sweep: Sweep) -> list[Table]:
                 figure_cell(effect.count, whole),
             ]
         )
+    if not cells:
+        return []
     note = (
         "Every set is at its own best beta. The scores are those that chose, on the tune split; "
         "they flatter every set alike."

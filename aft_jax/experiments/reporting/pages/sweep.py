@@ -1,6 +1,7 @@
 """The page of a sweep."""
 
 import pathlib
+import statistics
 
 from aft_jax.experiments.formatting import number, percent, points, quantity, whole
 from aft_jax.experiments.reporting.captions import training as captions
@@ -57,7 +58,9 @@ def sweep_page(workdir: pathlib.Path) -> Page:
     final = [workdir / trial.directory for trial in sweep.final]
     runs = {sweep.method: final}
     replaced = "Each run of the sweep replaces teachers, beta and seed."
-    seconds = {sweep.method: summary([trial.seconds for trial in sweep.final]).mean}
+    seconds = {sweep.method: statistics.median(trial.seconds for trial in sweep.final)}
+    # What trained on tune has no curve on tune: those of the runs that chose are shown.
+    judged = {sweep.method: [workdir / name for name in _chosen_runs(sweep)]}
     return Page(
         title=f"{sweep.dataset['name']}: sweep of {sweep.method}",
         lead=lead(sweep),
@@ -66,7 +69,7 @@ def sweep_page(workdir: pathlib.Path) -> Page:
             [
                 _result_section(sweep),
                 _search_section(sweep),
-                learning_section(runs, sweep.metric, [sweep.method], baseline=False),
+                learning_section(judged, sweep.metric, [sweep.method], baseline=False),
                 teacher_section(diagnosed(final[0]), leave_one_out(sweep)),
                 prediction_section(runs, "test", class_names(runs), [sweep.method]),
                 cost_section(
@@ -81,6 +84,14 @@ def sweep_page(workdir: pathlib.Path) -> Page:
             ]
         ),
     )
+
+
+def _chosen_runs(sweep: Sweep) -> list[str]:
+    """Directories of the chosen setting's runs that kept tune apart."""
+    if not sweep.retrained:
+        return [trial.directory for trial in sweep.final]
+    chosen = (sweep.chosen.teachers, sweep.chosen.beta)
+    return [t.directory for t in sweep.trials if (t.teachers, t.beta) == chosen]
 
 
 def settings(sweep: Sweep) -> dict[tuple[str, float], Summary]:
