@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from aft_jax.errors import UsageError
-from aft_jax.experiments.statistics.verdicts import _bound, SEEDS_ONLY, rival_verdict, verdict
+from aft_jax.experiments.statistics.verdicts import SEEDS_ONLY, _bound, rival_verdict, verdict
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -88,7 +88,7 @@ def test_one_seed_names_no_winner_and_says_why(with_trials):
 def test_seeds_that_differ_alike_name_no_winner(with_trials):
     alike = with_trials(stl=[0.9, 0.92], aft=[0.91, 0.93])
     assert verdict(alike).startswith(
-        "No verdict on aft against stl: all 2 seeds differ by the same +1.00 points of test accuracy"
+        "No verdict on aft against stl: all 2 seeds differ by the same +1.00 points"
     )
 
 
