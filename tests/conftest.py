@@ -31,6 +31,14 @@ def x64():
         yield
 
 
+@pytest.fixture(scope="module")
+def standard_promotion():
+    """Optax raises a Python float to an integer step, which strict promotion forbids."""
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+    yield
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
 @pytest.fixture
 def unchecked_shapes():
     """Lets wrong shapes through to the library's own errors, as in production."""

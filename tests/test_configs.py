@@ -5,7 +5,6 @@ import re
 import subprocess
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
@@ -72,14 +71,6 @@ SHAPES = {"image": (32, 32, 3), "input_ids": None, "attention_mask": None}
 
 def config(name, arguments="") -> Config:
     return resolve(load_config(f"{ROOT}/configs/{name}.py:{arguments}"))
-
-
-@pytest.fixture(scope="module")
-def standard_promotion():
-    """Optax raises a Python float to an integer step, which strict promotion forbids."""
-    jax.config.update("jax_numpy_dtype_promotion", "standard")
-    yield
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 def test_every_data_set_has_its_file():

@@ -14,7 +14,6 @@ import shutil
 import sys
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -24,6 +23,8 @@ from PIL import Image
 from aft_jax import cli
 from aft_jax.config.defaults import IMAGENET_MEAN, IMAGENET_STD
 from tests.teachers import checkpoints
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = (
@@ -192,14 +193,6 @@ def world(tmp_path_factory):
             if block.language == "python" and named(block):
                 (directory / str(named(block))).write_text(local(block.text))
     return directory
-
-
-@pytest.fixture(autouse=True)
-def standard_promotion():
-    """Optax raises a Python float to an integer step, which strict promotion forbids."""
-    jax.config.update("jax_numpy_dtype_promotion", "standard")
-    yield
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 @pytest.mark.parametrize("page", PAGES)

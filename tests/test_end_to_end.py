@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
 
@@ -15,15 +14,9 @@ from aft_jax import cli
 from aft_jax.experiments.comparison import compare, records
 from aft_jax.training.metrics import read_metrics
 
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
 ROOT = pathlib.Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def standard_promotion():
-    """Optax raises a Python float to an integer step, which strict promotion forbids."""
-    jax.config.update("jax_numpy_dtype_promotion", "standard")
-    yield
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 @pytest.fixture(scope="module")

@@ -25,15 +25,10 @@ from configs import common
 from tests.teachers import checkpoints
 from tests.teachers.torchvision_ops import import_torchvision
 
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
 import_torchvision()
 timm: Any = importlib.import_module("timm")  # needs the line above
-
-
-@pytest.fixture(scope="module", autouse=True)
-def standard_promotion():
-    """Optax raises a Python float to an integer step, which strict promotion forbids."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 def run(root, start, name, **options):

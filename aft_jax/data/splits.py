@@ -87,10 +87,13 @@ def carve(dataset: Dataset, fraction: float, salt: str) -> tuple[Dataset, Datase
             f"{dataset.split!r} with {len(labelled)} labelled rows in {len(dataset.classes)} "
             "classes does not. Choose another fraction, or name a tune split."
         )
-    return (
-        take(dataset, rest, split=f"{dataset.split}-rest{fraction:g}"),
-        take(dataset, tune, split=f"{dataset.split}-tune{fraction:g}"),
-    )
+    names = carved_names(dataset.split, fraction)
+    return take(dataset, rest, split=names[0]), take(dataset, tune, split=names[1])
+
+
+def carved_names(split: str, fraction: float) -> tuple[str, str]:
+    """What `carve` calls the (rest, tune) of a split."""
+    return f"{split}-rest{fraction:g}", f"{split}-tune{fraction:g}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,12 @@ import numpy as np
 import aft_jax
 from aft_jax.config import Config
 from aft_jax.data import Dataset, report_overlap
-from aft_jax.experiments.comparison.records import DatasetFacts, StoreFacts, TeacherFacts
+from aft_jax.experiments.comparison.records import (
+    DatasetFacts,
+    StoreFacts,
+    StudentFacts,
+    TeacherFacts,
+)
 from aft_jax.features import has_store, read_manifest, store_path
 from aft_jax.features.kv import Directory
 from aft_jax.features.manifest import MANIFEST
@@ -38,6 +43,23 @@ def dataset_facts(train: Dataset, tune: Dataset, test: Dataset) -> DatasetFacts:
         "num_classes": len(train.classes),
         "overlap": report_overlap((train, test)) | report_overlap((tune, test)),
         "skipped": {part.split: list(part.skipped) for part in parts if part.skipped},
+    }
+
+
+def student_facts(config: Config, parameters: int) -> StudentFacts:
+    """The student, and where its weights came from.
+
+    Args:
+        config: names it.
+        parameters: of what was trained.
+
+    Returns:
+        The facts.
+    """
+    return {
+        "name": config.student.name,
+        "parameters": parameters,
+        "init_from": config.student.init_from or config.student.pretrained or None,
     }
 
 

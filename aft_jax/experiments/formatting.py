@@ -1,5 +1,6 @@
 """Numbers as a reader of a report sees them."""
 
+import math
 from collections.abc import Sequence
 
 _MINUS = "\N{MINUS SIGN}"
@@ -25,6 +26,16 @@ def points(fraction: float) -> str:
     if float(text) == 0:
         text = text[1:]
     return text.replace("-", _MINUS)
+
+
+def spread(mean: float, std: float) -> str:
+    """A mean and its spread in percent, (0.912, 0.003) -> "91.20 % ± 0.30"; without one for NaN."""
+    return f"{percent(mean)} %" if math.isnan(std) else f"{percent(mean)} % ± {percent(std)}"
+
+
+def p_value(value: float) -> str:
+    """A p-value: 0.0312 -> "0.031", 0.0002 -> "< 0.001"."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def number(value: float) -> str:

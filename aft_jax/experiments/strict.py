@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
 
 from aft_jax.errors import UsageError
+from aft_jax.files import write_whole
 
 R = TypeVar("R")
 
@@ -37,6 +38,16 @@ def read_record(kind: type[R], path: pathlib.Path, fix: str) -> R:
         if isinstance(error, UsageError):  # a record's own check
             raise UsageError(f"{path}: {error}") from error
         raise UsageError(f"{path} is not JSON ({error}). {fix}") from error
+
+
+def write_record(record: Any, path: pathlib.Path) -> None:
+    """Writes a file that `read_record` reads, whole or not at all.
+
+    Args:
+        record: a dataclass.
+        path: the file; its directory exists.
+    """
+    write_whole(path, json.dumps(dataclasses.asdict(record), indent=2, allow_nan=False) + "\n")
 
 
 def require_finite(record: Any, keys: tuple[str, ...]) -> None:

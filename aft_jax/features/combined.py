@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aft_jax.errors import StoreError
-from aft_jax.features.residency import TeacherFeatures
+from aft_jax.features.residency import TeacherFeatures, common_views
 
 
 def side_by_side(parts: Sequence[TeacherFeatures]) -> TeacherFeatures:
@@ -26,12 +25,7 @@ def side_by_side(parts: Sequence[TeacherFeatures]) -> TeacherFeatures:
     Raises:
         StoreError: the stores have different numbers of views.
     """
-    if len({part._views for part in parts}) > 1:
-        views = {name: part._views for part in parts for name in part.dims}
-        raise StoreError(
-            f"stores that are joined have the same number of views; got {views}. Extract them "
-            "with one config.views."
-        )
+    common_views({name: part._views for part in parts for name in part.dims})
     rows = {name: starts for part in parts for name, starts in part._rows.items()}
 
     def gather(wanted: Mapping[str, np.ndarray]) -> Mapping[str, jax.Array]:

@@ -7,6 +7,7 @@ from aft_jax.errors import StoreError
 from aft_jax.features.kv import Directory
 from aft_jax.features.manifest import MANIFEST, PLAN, Manifest, Plan, read_manifest, read_plan
 from aft_jax.features.shards import numpy_dtype
+from aft_jax.text_table import text_table
 
 
 class StoreRecord(NamedTuple):
@@ -112,13 +113,4 @@ def format_stores(records: Sequence[StoreRecord]) -> str:
     for record in records:
         numbers = (f"{record.rows:,}", str(record.width), record.dtype, f"{record.mebibytes:,.1f}")
         cells.append((*record[:4], *numbers, record.state))
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header) - 1)]
-    rights = {header.index(name) for name in ("rows", "width", "MiB")}
-    lines = []
-    for row in cells:
-        padded = [
-            row[column].rjust(width) if column in rights else row[column].ljust(width)
-            for column, width in enumerate(widths)
-        ]
-        lines.append("  ".join([*padded, row[-1]]))
-    return "\n".join(lines)
+    return text_table(cells, right={header.index(name) for name in ("rows", "width", "MiB")})

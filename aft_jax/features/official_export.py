@@ -16,12 +16,13 @@ import numpy as np
 
 from aft_jax.config import Config
 from aft_jax.data import Dataset, load_splits, load_uncarved
-from aft_jax.errors import ConfigError, StoreError, UsageError
+from aft_jax.errors import ConfigError, StoreError
 from aft_jax.features.describe import expected_fields, store_path
 from aft_jax.features.finite import require_finite
 from aft_jax.features.manifest import has_store
 from aft_jax.features.official import BATCH_ROWS
 from aft_jax.features.reader import FeatureStore, open_store, require_places
+from aft_jax.files import made_workdir
 from aft_jax.progress import progress_bar
 from aft_jax.teachers import identify_teacher
 
@@ -52,22 +53,36 @@ def export_official(config: Config, directory: pathlib.Path) -> list[pathlib.Pat
     whole = {"train": load_uncarved(config.data), "test": splits["test"]}
     _require_readable(whole.values())
     sources = {name: _open_stores(config, name, splits) for name in config.teachers}
-    _make(directory)
+    with made_workdir(directory):
+        return [
+            file
+            for name, stores in sources.items()
+            for file in _export_teacher(name, stores, whole, directory, config.data.name)
+        ]
+
+
+def _export_teacher(
+    teacher: str,
+    stores: Mapping[str, FeatureStore],
+    whole: Mapping[str, Dataset],
+    directory: pathlib.Path,
+    data_name: str,
+) -> list[pathlib.Path]:
+    """Writes a file for each part of a teacher's features."""
+    parts = next(iter(stores.values())).parts
     files = []
-    for teacher, stores in sources.items():
-        parts = next(iter(stores.values())).parts
-        for part, columns in parts.items():
-            name = teacher if len(parts) == 1 else f"{teacher}.{part}"
-            file = directory / f"{name}_{config.data.name}.pt"
-            tables = {
-                split: _Table(dataset, _stores_of(split, stores), columns)
-                for split, dataset in whole.items()
-            }
-            try:
-                _write(file, tables)
-            except (OSError, RuntimeError) as error:  # torch raises the latter on a full disk
-                raise StoreError(f"{file} cannot be written: {error}.") from error
-            files.append(file)
+    for part, columns in parts.items():
+        name = teacher if len(parts) == 1 else f"{teacher}.{part}"
+        file = directory / f"{name}_{data_name}.pt"
+        tables = {
+            split: _Table(dataset, _stores_of(split, stores), columns)
+            for split, dataset in whole.items()
+        }
+        try:
+            _write(file, tables)
+        except (OSError, RuntimeError) as error:  # torch raises the latter on a full disk
+            raise StoreError(f"{file} cannot be written: {error}.") from error
+        files.append(file)
     return files
 
 
@@ -182,16 +197,6 @@ def _write(file: pathlib.Path, tables: Mapping[str, _Table]) -> None:
             content[name] = torch.from_numpy(np.memmap(raw, np.float32, "c", shape=table.shape))
         torch.save(content, partial)
         partial.replace(file)
-
-
-def _make(directory: pathlib.Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"--workdir is a directory that this process can write; {directory}: {error}. Name "
-            "another place."
-        ) from error
 
 
 def _torch() -> Any:

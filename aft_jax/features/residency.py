@@ -111,7 +111,7 @@ def load_features(
         raise ConfigError(
             f"config.features.residency is one of {', '.join(RESIDENCIES)}; got {residency!r}."
         )
-    views = common_views(stores)
+    views = common_views(views_of(stores))
     starts = {}
     for name, store in stores.items():
         places = store.places(ids)
@@ -133,11 +133,11 @@ def load_features(
     )
 
 
-def common_views(stores: Mapping[str, FeatureStore]) -> int:
+def common_views(views: Mapping[str, int]) -> int:
     """The views of stores that are joined; 0 where they hold whole images.
 
     Args:
-        stores: teacher name -> its store.
+        views: name of a store -> its views, at least one.
 
     Returns:
         Their number.
@@ -145,13 +145,17 @@ def common_views(stores: Mapping[str, FeatureStore]) -> int:
     Raises:
         StoreError: the stores have different ones.
     """
-    views = {name: store.manifest.views for name, store in stores.items()}
     if len(set(views.values())) > 1:
         raise StoreError(
-            f"stores that are joined have the same number of views; got {views}. Extract them "
-            "with one config.views."
+            f"stores that are joined have the same number of views; got {dict(views)}. Extract "
+            "them with one config.views."
         )
     return next(iter(views.values()))
+
+
+def views_of(stores: Mapping[str, FeatureStore]) -> dict[str, int]:
+    """Teacher name -> the views of its store."""
+    return {name: store.manifest.views for name, store in stores.items()}
 
 
 def columns_of(stores: Mapping[str, FeatureStore]) -> dict[str, tuple[str, int, int]]:

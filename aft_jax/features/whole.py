@@ -7,7 +7,7 @@ import numpy as np
 
 from aft_jax.features.finite import require_finite
 from aft_jax.features.reader import FeatureStore, require_places
-from aft_jax.features.residency import columns_of, common_views
+from aft_jax.features.residency import columns_of, common_views, views_of
 
 
 class WholeFeatures(NamedTuple):
@@ -40,7 +40,7 @@ def read_whole(
         StoreError: an example has no features, the stores have different views, or a feature is
             not finite.
     """
-    stored = max(1, common_views(stores))
+    stored = max(1, common_views(views_of(stores)))
     found, present = {}, np.ones(len(ids), bool)
     for name, store in stores.items():
         places = store.places(ids)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aft_jax.scores.labelled import BLOCK_ROWS
+from aft_jax.scores.labelled import wide_blocks
 from aft_jax.scores.moments import own_basis
 
 MAX_WIDTH = 4096
@@ -48,9 +48,9 @@ def _unit(features: np.ndarray, components: int | None) -> np.ndarray:
     mean = np.asarray(np.mean(features, axis=0, dtype=np.float64))
     if components is not None and components < features.shape[1]:
         axes = _leading_axes(features, mean, components)
-        blocks = [(block - mean) @ axes for block in _blocks(features)]
+        blocks = [(block - mean) @ axes for block in wide_blocks(features)]
     else:
-        blocks = [block - mean for block in _blocks(features)]
+        blocks = [block - mean for block in wide_blocks(features)]
     variance = sum(float(np.sum(np.square(block))) for block in blocks) / len(features)
     # A constant column's mean may miss it by a rounding error.
     noise = (np.finfo(np.float64).eps * len(features)) ** 2 * float(np.sum(np.square(mean)))
@@ -63,11 +63,6 @@ def _leading_axes(features: np.ndarray, mean: np.ndarray, components: int) -> np
         _, axes = own_basis(features.astype(np.float64) - mean)
         return axes[:, -components:]
     gram = np.zeros((features.shape[1],) * 2)
-    for block in _blocks(features):
+    for block in wide_blocks(features):
         gram += (block - mean).T @ (block - mean)
     return np.linalg.eigh(gram)[1][:, -components:]
-
-
-def _blocks(features: np.ndarray) -> list[np.ndarray]:
-    starts = range(0, len(features), BLOCK_ROWS)
-    return [features[start : start + BLOCK_ROWS].astype(np.float64) for start in starts]

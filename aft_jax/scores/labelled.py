@@ -1,6 +1,7 @@
 """Features with labels, checked once, as every score reads them."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -30,6 +31,12 @@ class Labelled:
     def counts(self) -> np.ndarray:
         """[c] rows of each class."""
         return np.bincount(self.labels, minlength=len(self.classes))
+
+
+def wide_blocks(features: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows in float64, `BLOCK_ROWS` at a time."""
+    for start in range(0, len(features), BLOCK_ROWS):
+        yield features[start : start + BLOCK_ROWS].astype(np.float64)
 
 
 def labelled(features: np.ndarray, labels: np.ndarray, num_classes: int) -> Labelled:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aft_jax.scores.descent import minimise
-from aft_jax.scores.labelled import BLOCK_ROWS, Labelled
+from aft_jax.scores.labelled import Labelled, wide_blocks
 from aft_jax.scores.moments import own_basis, spectrum
 
 TOLERANCE = 1e-6
@@ -40,11 +40,8 @@ class Basis:
     def rows(self, features: np.ndarray) -> np.ndarray:
         """The coordinates of [n, t] features: [n, r] float32."""
         axes = self.axes.astype(np.float32)
-        blocks = [
-            self.standardised(features[start : start + BLOCK_ROWS]).astype(np.float32) @ axes
-            for start in range(0, len(features), BLOCK_ROWS)
-        ]
-        return np.concatenate(blocks)
+        blocks = map(self.standardised, wide_blocks(features))
+        return np.concatenate([block.astype(np.float32) @ axes for block in blocks])
 
     def standardised(self, features: np.ndarray) -> np.ndarray:
         """[n, t] float64 features less their mean, divided by their scale."""
@@ -118,11 +115,10 @@ def find_basis(features: np.ndarray) -> Basis:
         The basis; of constant features it has no axis.
     """
     n, width = features.shape
-    starts = range(0, n, BLOCK_ROWS)
-    blocks = (features[start : start + BLOCK_ROWS].astype(np.float64) for start in starts)
-    mean = sum((np.sum(block, axis=0) for block in blocks), np.zeros(width)) / n
-    blocks = (features[start : start + BLOCK_ROWS].astype(np.float64) for start in starts)
-    square = sum((np.sum(np.square(x - mean), axis=0) for x in blocks), np.zeros(width)) / n
+    sums = (np.sum(block, axis=0) for block in wide_blocks(features))
+    mean = sum(sums, np.zeros(width)) / n
+    sums = (np.sum(np.square(block - mean), axis=0) for block in wide_blocks(features))
+    square = sum(sums, np.zeros(width)) / n
     # The mean of equal numbers can miss them by its rounding.
     spread = square > np.square(np.finfo(np.float64).eps * n * mean)
     spread &= square > float(np.finfo(np.float32).tiny) ** 2  # the probe divides in float32
@@ -133,8 +129,8 @@ def find_basis(features: np.ndarray) -> Basis:
         coordinates, axes = own_basis(rows)
         return dataclasses.replace(plain, axes=axes, variances=np.sum(coordinates**2, axis=0) / n)
     gram = np.zeros((width, width))
-    for start in starts:
-        block = np.where(spread, plain.standardised(features[start : start + BLOCK_ROWS]), 0)
+    for block in wide_blocks(features):
+        block = np.where(spread, plain.standardised(block), 0)
         gram += block.T @ block
     values, axes = spectrum(gram, n)
     return dataclasses.replace(plain, axes=axes, variances=values / n)

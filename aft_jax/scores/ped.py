@@ -6,7 +6,7 @@ import numpy as np
 import scipy.linalg
 import scipy.special
 
-from aft_jax.scores.labelled import BLOCK_ROWS, labelled
+from aft_jax.scores.labelled import labelled, wide_blocks
 from aft_jax.scores.moments import Moments, moments, shrinkage
 
 STEPS = 10
@@ -72,11 +72,7 @@ def ped_of(data: Moments) -> float:
         return float(np.sum(priors * np.log(priors)))
     directions, centres = _discriminants(data)
     mean = priors @ data.means
-    blocks = [
-        (data.coordinates[start : start + BLOCK_ROWS].astype(np.float64) - mean) @ directions
-        for start in range(0, data.rows, BLOCK_ROWS)
-    ]
-    rows = np.concatenate(blocks)
+    rows = np.concatenate([(x - mean) @ directions for x in wide_blocks(data.coordinates)])
     deviations = np.sum(np.square(rows - centres[data.labels]), axis=1)
     radii = np.sqrt(np.bincount(data.labels, deviations) / data.counts / max(1, rows.shape[1]))
     moved = repelled(centres, radii, priors)

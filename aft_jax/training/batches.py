@@ -4,6 +4,7 @@ Every process loads its own rows of a batch; together they are the global one.
 """
 
 import logging
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from aft_jax.config import Config
-from aft_jax.data import Dataset, Inputs, Order, PaddedRows, make_inputs, pick_views
+from aft_jax.data import Dataset, Inputs, Order, PaddedRows, make_inputs, pick_views, prefetched
 from aft_jax.data.images import stored_view
 from aft_jax.errors import ConfigError
 from aft_jax.features import (
@@ -215,6 +216,24 @@ def eval_batch(
         "feature_mask": mask,
     }
     return Batch(**to_global(host, sharding), teacher_features={})
+
+
+def eval_batches(
+    data: StudentData, padded: Sequence[PaddedRows], sharding: NamedSharding
+) -> Iterator[Batch]:
+    """The batches of an evaluation, each prepared while those before it are used.
+
+    Args:
+        data: the split.
+        padded: rows of each batch.
+        sharding: rows over the devices.
+
+    Returns:
+        The batches, see `eval_batch`.
+    """
+    return prefetched(
+        lambda number: eval_batch(data, padded[number], sharding), 0, len(padded), THREADS, THREADS
+    )
 
 
 def _own(rows: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from aft_jax.losses.factors import named_factors, tensor_product
 from aft_jax.students import SavedStudent, Start, load_student, make_student, normalised
 from aft_jax.students.layers.head import HEAD
 from aft_jax.training.batches import StudentData
-from aft_jax.training.learner import Learner, built_width
+from aft_jax.training.learner import Learner, built_width, trained_start
 from aft_jax.types import PyTree, Student, StudentOutput
 
 NAME = "concat"
@@ -74,7 +74,7 @@ def concat(config: Config) -> Learner:
 def saved_concat(config: Config, saved: SavedStudent) -> Learner:
     """The networks of a finished run, with their trained weights; reads no teacher's directory."""
     bodies = {name: _body(options) for name, options in saved.options["teachers"].items()}
-    start = Start(saved.options, lambda variables: saved.variables, saved.origin)
+    start = trained_start(saved)
     return _learner(config, bodies, start)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-from collections.abc import Iterator
 
 import jax
 from jax.sharding import Mesh
@@ -10,23 +9,21 @@ from jax.sharding import Mesh
 from aft_jax.data import (
     ROLES,
     Dataset,
-    PaddedRows,
     evaluation_batches,
     load_splits,
-    prefetched,
     report_overlap,
 )
 from aft_jax.errors import ConfigError, DataError
 from aft_jax.files import write_whole
 from aft_jax.students import load_student
 from aft_jax.training import metrics
-from aft_jax.training.batches import THREADS, StudentData, eval_batch
+from aft_jax.training.batches import StudentData, eval_batches
 from aft_jax.training.methods import saved_learner
 from aft_jax.training.predictions import Predictions, join_predictions, save_predictions
 from aft_jax.training.sharding import data_mesh, replicated, row_sharded
 from aft_jax.training.step import EvalStep, RowPredictions, compile_eval_step
 from aft_jax.training.workdir import read_config
-from aft_jax.types import Batch, PyTree
+from aft_jax.types import PyTree
 
 
 def evaluate_on(
@@ -44,7 +41,8 @@ def evaluate_on(
     Returns:
         "loss" (cross-entropy, nats) and "accuracy" (share of the examples), under those names.
     """
-    batches = _batches(data, evaluation_batches(len(data.dataset), batch_size), mesh)
+    padded = evaluation_batches(len(data.dataset), batch_size)
+    batches = eval_batches(data, padded, row_sharded(mesh))
     # Waiting bounds the batches in flight; the next ones are being prepared meanwhile.
     return metrics.mean(jax.device_get(eval_step(variables, batch)[0]) for batch in batches)
 
@@ -66,19 +64,12 @@ def predict_on(
     """
     padded = evaluation_batches(len(data.dataset), batch_size)
     states, rows = [], []
-    for numbers, batch in zip(padded, _batches(data, padded, mesh), strict=True):
+    for numbers, batch in zip(padded, eval_batches(data, padded, row_sharded(mesh)), strict=True):
         state, predicted = jax.device_get(eval_step(variables, batch))
         real = numbers.mask > 0
         states.append(state)
         rows.append(RowPredictions(*(array[real] for array in predicted)))
     return metrics.mean(states), join_predictions(data.dataset, rows)
-
-
-def _batches(data: StudentData, padded: list[PaddedRows], mesh: Mesh) -> Iterator[Batch]:
-    rows = row_sharded(mesh)
-    return prefetched(
-        lambda number: eval_batch(data, padded[number], rows), 0, len(padded), THREADS, THREADS
-    )
 
 
 def evaluate(workdir: pathlib.Path, split: str = "tune") -> dict[str, float]:

@@ -4,21 +4,23 @@ Of stores with views the first view of each example is read: a fit sees one row 
 of the kind that training shows.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from aft_jax.config import Config
-from aft_jax.data import Dataset, evaluation_batches, prefetched
+from aft_jax.data import Dataset, evaluation_batches
 from aft_jax.errors import ConfigError, StoreError
 from aft_jax.features import read_whole
-from aft_jax.losses.factors import named_factors
-from aft_jax.training.batches import THREADS, StudentData, eval_batch, open_stores
+from aft_jax.losses.factors import named_factors, tensor_product
+from aft_jax.training.batches import StudentData, eval_batches, open_stores
 from aft_jax.training.sharding import replicated, row_sharded
-from aft_jax.types import PyTree, Student
+from aft_jax.types import PyTree, Student, StudentFeatures
 
 LARGEST = 2**30
 """Numbers in the student's features of the whole training split, in host memory."""
@@ -102,19 +104,20 @@ def start_features(
     """
     padded, rows = evaluation_batches(len(data.dataset), batch_size), row_sharded(mesh)
     everywhere = replicated(mesh)
-    batches = prefetched(
-        lambda number: eval_batch(data, padded[number], rows), 0, len(padded), THREADS, THREADS
+
+    def features(variables: PyTree, inputs: PyTree) -> jax.Array:
+        output, _ = student.apply(variables, inputs, False, {})
+        wide = jax.tree.map(lambda factor: factor.astype(jnp.float32), output.features)
+        _require_room(wide, len(data.dataset))
+        return tensor_product(wide)
+
+    pooled = jax.jit(features, in_shardings=(everywhere, rows), out_shardings=everywhere)
+    return np.concatenate(
+        [
+            jax.device_get(pooled(variables, batch.inputs))[numbers.mask > 0]
+            for numbers, batch in zip(padded, eval_batches(data, padded, rows), strict=True)
+        ]
     )
-    pooled = jax.jit(
-        lambda variables, inputs: student.apply(variables, inputs, False, {})[0].features,
-        in_shardings=(everywhere, rows),
-        out_shardings=everywhere,
-    )
-    found = []
-    for numbers, batch in zip(padded, batches, strict=True):
-        factors = jax.device_get(pooled(variables, batch.inputs))
-        found.append(_multiplied(factors, len(data.dataset))[numbers.mask > 0])
-    return np.concatenate(found)
 
 
 def _rows(config: Config, dataset: Dataset) -> tuple[Rows, np.ndarray]:
@@ -133,16 +136,10 @@ def _rows(config: Config, dataset: Dataset) -> tuple[Rows, np.ndarray]:
     return Rows(kept, dataset.labels[present]), present
 
 
-def _multiplied(features: PyTree, rows: int) -> np.ndarray:
-    """[b, d] in host memory, of one array or of factors in order of name."""
-    factors = [np.asarray(factor, np.float32) for factor in named_factors(features).values()]
-    width = int(np.prod([factor.shape[1] for factor in factors]))
+def _require_room(features: StudentFeatures, rows: int) -> None:
+    width = math.prod(factor.shape[1] for factor in named_factors(features).values())
     if rows * width > LARGEST:
         raise ConfigError(
             f"a fit to the student's features holds at most {LARGEST} numbers; got {rows} rows of "
             f"{width}. Choose another config.method: kernels need no such array."
         )
-    product = factors[0]
-    for factor in factors[1:]:
-        product = (product[:, :, None] * factor[:, None, :]).reshape(len(product), -1)
-    return product

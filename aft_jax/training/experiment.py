@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,6 @@ from aft_jax.errors import ConfigError, UsageError
 from aft_jax.features import TeacherFeatures
 from aft_jax.losses.factors import named_factors
 from aft_jax.students import Start
-from aft_jax.students.layers.head import HEAD
 from aft_jax.training.batches import (
     StudentData,
     one_after_another,
@@ -33,7 +32,8 @@ from aft_jax.training.learner import Learner
 from aft_jax.training.methods import LEARNERS, Method, find_method
 from aft_jax.training.protocol import Protocol, make_protocol
 from aft_jax.training.sharding import data_mesh, replicated, row_sharded
-from aft_jax.training.state import TrainState, initial_variables, new_state
+from aft_jax.training.start import start_variables, starts_at_random, with_known
+from aft_jax.training.state import TrainState, new_state
 from aft_jax.training.step import (
     EvalStep,
     TrainStep,
@@ -195,8 +195,7 @@ def initial_state(experiment: Experiment, seed: int) -> TrainState:
     """The state at step 0: random by `seed`, but for a pre-trained body where there is one."""
     sharding = replicated(experiment.mesh)
     state = experiment.new_state(jax.device_put(jax.random.key(seed), sharding))
-    variables = _known(state.variables, experiment.weights, experiment.mesh)
-    return state._replace(variables=variables)
+    return state._replace(variables=with_known(state.variables, experiment.weights, sharding))
 
 
 def _read(config: Config, learner: Learner, data: RunData) -> RunData:
@@ -224,36 +223,16 @@ def _regularizer(
 
     def untrained() -> np.ndarray:
         """The features of `train` that the start student has."""
-        variables = _start_variables(student, weights, _example(train), FIT_SEED, mesh)
+        if starts_at_random(weights):
+            said = "the start is random: the method is fitted to the student of seed %d"
+            _LOG.info(said, FIT_SEED)
+        example, everywhere = _example(train), replicated(mesh)
+        variables = start_variables(student, weights, example, FIT_SEED, everywhere)
         return start_features(student, variables, train, config.batch_size, mesh)
 
     return method.regularizer(
         lambda: gather_evidence(config, train.dataset, tune.dataset, untrained)
     )
-
-
-def _start_variables(
-    student: Student, weights: PyTree, example: PyTree, seed: int, mesh: Mesh
-) -> PyTree:
-    """The student's variables before the first step of a run of this seed."""
-    body = jax.tree.leaves({**weights, "params": {**weights["params"], HEAD: {}}})
-    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in body):
-        _LOG.info("the start is random: the method is fitted to the student of seed %d", seed)
-    fresh = jax.jit(
-        lambda key: initial_variables(key, student, example), out_shardings=replicated(mesh)
-    )
-    return _known(fresh(jax.device_put(jax.random.key(seed), replicated(mesh))), weights, mesh)
-
-
-def _known(variables: PyTree, weights: PyTree, mesh: Mesh) -> PyTree:
-    """Random variables, but for those whose weights are known."""
-
-    def known(random: jax.Array, found: Any) -> jax.Array:
-        if isinstance(found, jax.ShapeDtypeStruct):
-            return random
-        return jax.device_put(found, replicated(mesh))
-
-    return jax.tree.map(known, variables, weights)
 
 
 def _check_params(regularizer: Regularizer, spec: FeatureSpec) -> None:

@@ -21,7 +21,7 @@ from aft_jax.losses.validation import COMBINATIONS, check_choice
 from aft_jax.students import SavedStudent, Start
 from aft_jax.students.layers.head import HEAD
 from aft_jax.training.batches import StudentData, open_stores, require_teachers
-from aft_jax.training.learner import Learner, built_width
+from aft_jax.training.learner import Learner, built_width, trained_start
 from aft_jax.types import PyTree, Student, StudentOutput
 
 _LOG = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def fconcat(config: Config, combine: str = "concat") -> Learner:
 
 def saved_fconcat(config: Config, saved: SavedStudent) -> Learner:
     """The classifier of a finished run, with its trained weights."""
-    start = Start(saved.options, lambda variables: saved.variables, saved.origin)
+    start = trained_start(saved)
     return _learner(config, saved.options["combine"], lambda train: start)
 
 

@@ -55,8 +55,12 @@ def student_learner(config: Config) -> Learner:
 
 def saved_student(config: Config, saved: SavedStudent) -> Learner:
     """The student of a finished run, with its trained weights."""
-    start = Start(saved.options, lambda variables: saved.variables, saved.origin)
-    return _learner(config, saved.name, start)
+    return _learner(config, saved.name, trained_start(saved))
+
+
+def trained_start(saved: SavedStudent) -> Start:
+    """The weights that a finished run ended with, as a start."""
+    return Start(saved.options, lambda variables: saved.variables, saved.origin)
 
 
 def student_of(

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import statistics
 from collections.abc import Iterable
 from typing import Any
 
@@ -69,6 +70,13 @@ class MetricsWriter:
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """The lines of a run's `metrics.jsonl`, without a last one that a kill cut short."""
     return _complete_lines(workdir / FILE)
+
+
+def steps_per_second(workdir: pathlib.Path) -> float:
+    """The median speed of a run, over the lines of its metrics; the first apart: it compiles."""
+    lines = [line for line in read_metrics(workdir) if line["split"] == "train"]
+    rates = [line["steps_per_second"] for line in lines]
+    return statistics.median(rates[1:] or rates)
 
 
 def _complete_lines(path: pathlib.Path) -> list[dict[str, Any]]:

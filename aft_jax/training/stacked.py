@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from aft_jax.training.sharding import AXIS, replicated, row_sharded
 from aft_jax.training.state import TrainState
-from aft_jax.training.step import TrainStep, task_metrics
+from aft_jax.training.step import TrainStep, evaluation_metrics
 from aft_jax.types import Batch, Metrics, PyTree, Student
 
 
@@ -154,8 +154,7 @@ def compile_stacked_eval(student: Student, layout: Layout) -> StackedEval:
     def run(variables, batch):
         def one(variables):
             output, _ = student.apply(variables, batch.inputs, False, {})
-            metrics = task_metrics(output.logits, batch)
-            return {"loss": metrics["task_loss"], "accuracy": metrics["accuracy"]}
+            return evaluation_metrics(output.logits, batch)
 
         return jax.vmap(one)(variables)
 

@@ -176,14 +176,19 @@ def row_predictions(logits: jax.Array, labels: jax.Array) -> RowPredictions:
     )
 
 
+def evaluation_metrics(logits: jax.Array, batch: Batch) -> Metrics:
+    """The task's metrics under the names of an evaluation: "loss" and "accuracy"."""
+    metrics = task_metrics(logits, batch)
+    return {"loss": metrics["task_loss"], "accuracy": metrics["accuracy"]}
+
+
 def compile_eval_step(student: Student, mesh: Mesh) -> EvalStep:
     """The student in inference mode under jit: the task's metrics, and a prediction a row."""
 
     def eval_step(variables, batch):
         output, _ = student.apply(variables, batch.inputs, False, {})
-        metrics = task_metrics(output.logits, batch)
-        states = {"loss": metrics["task_loss"], "accuracy": metrics["accuracy"]}
-        return states, row_predictions(output.logits, batch.labels)
+        predictions = row_predictions(output.logits, batch.labels)
+        return evaluation_metrics(output.logits, batch), predictions
 
     everywhere, rows = replicated(mesh), row_sharded(mesh)
     return jax.jit(eval_step, in_shardings=(everywhere, rows), out_shardings=everywhere)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from aft_jax.config import Config
 from aft_jax.data import PaddedRows, RowOrder, evaluation_batches, prefetched
 from aft_jax.training import metrics
-from aft_jax.training.batches import THREADS, eval_batch, train_batch
+from aft_jax.training.batches import THREADS, eval_batch, eval_batches, train_batch
 from aft_jax.training.checkpoint import Checkpoints
 from aft_jax.training.experiment import initial_state
 from aft_jax.training.group import GroupState, Outcome, Programs, Trial
@@ -151,10 +151,7 @@ class _Group:
         """Every student's metrics on the tune split."""
         experiment = self.experiment
         padded = evaluation_batches(len(experiment.tune.dataset), experiment.config.batch_size)
-        batches = prefetched(
-            lambda number: eval_batch(experiment.tune, padded[number], self.layout.rows),
-            *(0, len(padded), THREADS, THREADS),
-        )
+        batches = eval_batches(experiment.tune, padded, self.layout.rows)
         variables = self.stack.states.variables
         states = [jax.device_get(self._eval(variables, batch)) for batch in batches]
         self.tune = [_mean_of(states, trial) for trial in range(len(self.trials))]

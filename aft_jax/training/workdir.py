@@ -6,7 +6,7 @@ from typing import Any
 
 from aft_jax.config import Config, differing_keys, resolve, to_json
 from aft_jax.errors import ConfigError, UsageError
-from aft_jax.files import write_whole
+from aft_jax.files import made_workdir, write_whole
 from aft_jax.students import has_student
 from aft_jax.tensors import dump_tree, load_tree
 from aft_jax.types import PyTree
@@ -40,14 +40,8 @@ def claim(workdir: pathlib.Path, config: Config, plan: str = "") -> None:
     """
     check(workdir, config, plan)
     if not (workdir / CONFIG).exists():
-        try:
-            workdir.mkdir(parents=True, exist_ok=True)
+        with made_workdir(workdir):
             write_whole(workdir / CONFIG, to_json(config))
-        except OSError as error:
-            raise UsageError(
-                f"--workdir is a directory that this process can write; {workdir}: {error}. Name "
-                "another place."
-            ) from error
 
 
 def check(workdir: pathlib.Path, config: Config, plan: str = "") -> None:

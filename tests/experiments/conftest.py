@@ -7,8 +7,10 @@ import pytest
 from aft_jax.config import read_inputs
 from aft_jax.config.defaults import base_config
 from aft_jax.experiments.comparison.records import BetaTrial, Comparison, Trial, save
+from aft_jax.features import extract
 from aft_jax.students import save_student
 from aft_jax.training.predictions import Predictions, save_predictions
+from tests.experiments.sweeps import sweep_config
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 INPUTS = read_inputs(base_config().inputs.to_dict())
@@ -160,3 +162,11 @@ def write_predictions(directory, labels, predicted, confidence, split="test"):
     )
     save_predictions(predictions, directory, split)
     save_student(directory, "small_cnn", CLASSES, {}, INPUTS, {"params": {}})
+
+
+@pytest.fixture(scope="module")
+def sweep_root(tmp_path_factory):
+    """A directory with the stores of a sweep's teachers."""
+    root = tmp_path_factory.mktemp("sweeps")
+    extract(sweep_config(root))
+    return root

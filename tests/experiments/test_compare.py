@@ -7,7 +7,6 @@ import shutil
 import sys
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
@@ -22,14 +21,9 @@ from aft_jax.training import load_predictions, step, train
 from aft_jax.training.metrics import read_metrics
 from configs import digits
 
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
 METHODS = ("stl", "aft", "kkd", "fconcat")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def standard_promotion():
-    """Optax raises a Python float to an integer step, which strict promotion forbids."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 def stage(name: str, root: pathlib.Path, **plan) -> Config:

@@ -7,7 +7,6 @@ import sys
 from typing import Any
 
 import flax.linen as nn
-import jax
 import numpy as np
 import pytest
 
@@ -23,14 +22,9 @@ from aft_jax.features import extract, import_official
 from aft_jax.training.evidence import start_features
 from aft_jax.types import StudentOutput
 
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
 ROWS, CLASSES = 48, 3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def standard_promotion():
-    """Optax raises a Python float to an integer step, which strict promotion forbids."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 def write_data(root):

@@ -7,7 +7,6 @@ import pathlib
 from typing import Any
 
 import flax.linen as nn
-import jax
 import numpy as np
 import pytest
 
@@ -19,6 +18,8 @@ from aft_jax.experiments import soup
 from aft_jax.students import find_start, load_student, save_student
 from aft_jax.training import evaluate
 from aft_jax.types import StudentOutput
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 # The class is the sign of x + y. Students that look at x or at y alone miss two points each.
 TUNE = {(3, -1): 1, (-1, 3): 1, (1, 1): 1, (-3, 1): 0, (1, -3): 0, (-1, -1): 0}
@@ -56,12 +57,6 @@ class Normed(nn.Module):
 
 def normed(num_classes):
     return Normed(num_classes)
-
-
-@pytest.fixture(autouse=True)
-def standard_promotion():
-    with jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 @pytest.fixture

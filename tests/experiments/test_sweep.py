@@ -4,8 +4,6 @@ import dataclasses
 import importlib
 import json
 import shutil
-import sys
-import types
 from typing import Any
 
 import jax
@@ -25,22 +23,9 @@ from aft_jax.training.sharding import row_sharded
 from aft_jax.training.workdir import read_config, result
 from tests.experiments.sweeps import sweep_config, with_plan
 
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
 runs = importlib.import_module("aft_jax.experiments.sweeping.runs")
-
-
-@pytest.fixture(autouse=True)
-def standard_promotion():
-    """Optax raises a Python float to an integer step, which strict promotion forbids."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """A directory with the stores of both teachers."""
-    root = tmp_path_factory.mktemp("sweeps")
-    extract(sweep_config(root))
-    return root
 
 
 def snapshot(directory):
@@ -51,8 +36,8 @@ def snapshot(directory):
     }
 
 
-def test_a_sweep_from_end_to_end(root, tmp_path):
-    config = sweep_config(root, teachers=("all", "ada"))
+def test_a_sweep_from_end_to_end(sweep_root, tmp_path):
+    config = sweep_config(sweep_root, teachers=("all", "ada"))
     said = sweep(config, tmp_path)
     found = load_sweep(tmp_path)
     assert said.count("\n") == 6
@@ -79,8 +64,8 @@ def test_a_sweep_from_end_to_end(root, tmp_path):
     assert snapshot(tmp_path) == before
 
 
-def test_only_the_students_are_looked_at_on_test(root, tmp_path):
-    sweep(sweep_config(root), tmp_path)
+def test_only_the_students_are_looked_at_on_test(sweep_root, tmp_path):
+    sweep(sweep_config(sweep_root), tmp_path)
     found = load_sweep(tmp_path)
     looked_at = {
         trial.directory
@@ -91,17 +76,17 @@ def test_only_the_students_are_looked_at_on_test(root, tmp_path):
 
 
 @pytest.mark.slow
-def test_one_after_another_chooses_the_same(root, tmp_path):
+def test_one_after_another_chooses_the_same(sweep_root, tmp_path):
     for together in (0, 1):
-        sweep(sweep_config(root, together=together), tmp_path / str(together))
+        sweep(sweep_config(sweep_root, together=together), tmp_path / str(together))
     first, other = (load_sweep(tmp_path / str(together)) for together in (0, 1))
     assert other.chosen == first.chosen
     assert [t.tune for t in other.trials] == pytest.approx([t.tune for t in first.trials])
     assert [t.test for t in other.final] == pytest.approx([t.test for t in first.final])
 
 
-def test_a_trial_is_what_train_would_give(root, tmp_path):
-    config = sweep_config(root, together=1, betas=(3.0,), seeds=(4,))
+def test_a_trial_is_what_train_would_give(sweep_root, tmp_path):
+    config = sweep_config(sweep_root, together=1, betas=(3.0,), seeds=(4,))
     sweep(config, tmp_path / "sweep")
     train(dataclasses.replace(config, beta=3.0, seed=4), tmp_path / "alone")
     weights = "student/model.safetensors"
@@ -116,8 +101,8 @@ class KilledError(Exception):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("together", [0, 1])
-def test_an_interrupted_sweep_trains_what_is_left(root, tmp_path, monkeypatch, together):
-    config = sweep_config(root, together=together, teachers=("ada", "bob"))
+def test_an_interrupted_sweep_trains_what_is_left(sweep_root, tmp_path, monkeypatch, together):
+    config = sweep_config(sweep_root, together=together, teachers=("ada", "bob"))
     original = runs._SetRunner._fit
     done: list[str] = []
 
@@ -140,8 +125,8 @@ def test_an_interrupted_sweep_trains_what_is_left(root, tmp_path, monkeypatch, t
     assert len(load_sweep(tmp_path).trials) == 8
 
 
-def test_a_missing_store_fails_the_sets_that_need_it(root, tmp_path, caplog):
-    shutil.copytree(root / "features/ada", tmp_path / "features/ada")
+def test_a_missing_store_fails_the_sets_that_need_it(sweep_root, tmp_path, caplog):
+    shutil.copytree(sweep_root / "features/ada", tmp_path / "features/ada")
     config = sweep_config(tmp_path, teachers=("each", "all"))
     said = sweep(config, tmp_path / "run")
     found = load_sweep(tmp_path / "run")
@@ -149,7 +134,7 @@ def test_a_missing_store_fails_the_sets_that_need_it(root, tmp_path, caplog):
     assert {trial.teachers for trial in found.trials} == {"ada"}
     assert "failed: trials/bob-beta1-seed0" in said
     assert "bob failed, the rest go on" in caplog.text
-    shutil.copytree(root / "features/bob", tmp_path / "features/bob")
+    shutil.copytree(sweep_root / "features/bob", tmp_path / "features/bob")
     sweep(config, tmp_path / "run")
     found = load_sweep(tmp_path / "run")
     assert (found.failed, len(found.trials)) == ((), 12)
@@ -162,21 +147,21 @@ def diverging(config, **plan):
 
 
 @pytest.mark.parametrize("together", [0, 1])
-def test_nothing_finished(root, tmp_path, together):
-    config = diverging(sweep_config(root), together=together)
+def test_nothing_finished(sweep_root, tmp_path, together):
+    config = diverging(sweep_config(sweep_root), together=together)
     with pytest.raises(NonFiniteError, match=r"needs a trial that finishes; none did\. loss and"):
         sweep(config, tmp_path)
     assert not (tmp_path / "sweep.json").exists()
 
 
-def test_a_config_that_cannot_be_built_claims_nothing(root, tmp_path):
-    config = dataclasses.replace(sweep_config(root), batch_size=5000)
+def test_a_config_that_cannot_be_built_claims_nothing(sweep_root, tmp_path):
+    config = dataclasses.replace(sweep_config(sweep_root), batch_size=5000)
     with pytest.raises(UsageError, match="batch_size is at most the rows"):
         sweep(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_out_of_memory_goes_on_in_halves(root, tmp_path, monkeypatch):
+def test_out_of_memory_goes_on_in_halves(sweep_root, tmp_path, monkeypatch):
     sizes = []
     original = runs.fit_together
 
@@ -187,15 +172,15 @@ def test_out_of_memory_goes_on_in_halves(root, tmp_path, monkeypatch):
         return original(programs, tuner, trials, *rest)
 
     monkeypatch.setattr(runs, "fit_together", fit_together)
-    sweep(sweep_config(root), tmp_path)
+    sweep(sweep_config(sweep_root), tmp_path)
     assert sizes == [4, 2, 2]
     assert len(load_sweep(tmp_path).trials) == 4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tuner", ["grid", "population", "online"])
-def test_training_again_on_train_and_tune(root, tmp_path, tuner):
-    config = sweep_config(root, tuner=tuner, retrain=True, interval=2, betas=(1.0, 30.0))
+def test_training_again_on_train_and_tune(sweep_root, tmp_path, tuner):
+    config = sweep_config(sweep_root, tuner=tuner, retrain=True, interval=2, betas=(1.0, 30.0))
     said = sweep(config, tmp_path)
     found = load_sweep(tmp_path)
     assert "trained again on train and tune" in said
@@ -221,9 +206,9 @@ def test_training_again_on_train_and_tune(root, tmp_path, tuner):
 
 
 @pytest.mark.slow
-def test_a_linear_probe_is_swept_and_trained_again(root, tmp_path):
+def test_a_linear_probe_is_swept_and_trained_again(sweep_root, tmp_path):
     """No beta, features in place of a student, and stores of each split apart."""
-    shutil.copytree(root / "features", tmp_path / "features")
+    shutil.copytree(sweep_root / "features", tmp_path / "features")
     config = dataclasses.replace(sweep_config(tmp_path, ("ada",), retrain=True), method="fconcat")
     features = dataclasses.replace(config.features, splits=("train", "tune", "test"))
     config = dataclasses.replace(config, features=features)
@@ -234,8 +219,8 @@ def test_a_linear_probe_is_swept_and_trained_again(root, tmp_path):
     assert [t.directory for t in found.final] == [f"final/ada-beta0-seed{s}" for s in (0, 1)]
 
 
-def test_features_are_shared_between_sets(root):
-    data = SharedData(sweep_config(root))
+def test_features_are_shared_between_sets(sweep_root):
+    data = SharedData(sweep_config(sweep_root))
     config = data.config
     both = data.experiment(config)
     alone = data.experiment(dataclasses.replace(config, teachers={"bob": config.teachers["bob"]}))
@@ -252,8 +237,8 @@ def test_features_are_shared_between_sets(root):
     assert len(data._features) == 2
 
 
-def test_train_and_tune_as_one(root):
-    data = SharedData(sweep_config(root))
+def test_train_and_tune_as_one(sweep_root):
+    data = SharedData(sweep_config(sweep_root))
     config, joined = data.config, data.experiment(data.config, on_both=True)
     train_rows, tune_rows = len(data.data.train.dataset), len(data.data.tune.dataset)
     assert len(joined.train.dataset) == train_rows + tune_rows
@@ -272,87 +257,3 @@ def test_train_and_tune_as_one(root):
     for name in ("ada", "bob"):
         np.testing.assert_array_equal(found[name], np.concatenate([tune[name], train[name]]))
     assert present.tolist() == [1, 1]
-
-
-class FakeRay(types.ModuleType):
-    """As much of Ray as the scheduler calls; jobs run here, their arguments as text."""
-
-    class exceptions:  # noqa: N801 - Ray's own name
-        class RayError(Exception):
-            pass
-
-    def __init__(self, broken=()):
-        super().__init__("ray")
-        self.started, self.jobs, self.broken = False, [], broken
-
-    def is_initialized(self):
-        return self.started
-
-    def init(self, address=None, log_to_driver=True):
-        if address == "auto":
-            raise ConnectionError("no cluster")
-        self.started = True
-
-    def shutdown(self):
-        self.started = False
-
-    def cluster_resources(self):
-        return {"CPU": 2.0}
-
-    def remote(self, function):
-        def submit(job):
-            self.jobs.append(json.loads(json.dumps(job)))
-            return len(self.jobs) - 1
-
-        self.function = function
-        task = types.SimpleNamespace(remote=submit)
-        return types.SimpleNamespace(options=lambda **resources: task)
-
-    def wait(self, references, num_returns):
-        return [references[-1]], references[:-1]
-
-    def get(self, reference):
-        if reference in self.broken:
-            raise self.exceptions.RayError("the machine is gone")
-        return json.loads(json.dumps(self.function(self.jobs[reference])))
-
-
-@pytest.mark.slow
-def test_a_cluster_gives_what_this_machine_gives(root, tmp_path, monkeypatch):
-    sweep(sweep_config(root, together=1), tmp_path / "here")
-    ray = FakeRay()
-    monkeypatch.setitem(sys.modules, "ray", ray)
-    sweep(sweep_config(root, scheduler="ray"), tmp_path / "there")
-    here, there = load_sweep(tmp_path / "here"), load_sweep(tmp_path / "there")
-    assert len(ray.jobs) == 4
-    assert not ray.started
-    assert there.chosen == here.chosen
-    assert [t.tune for t in there.trials] == [t.tune for t in here.trials]
-    assert [t.test for t in there.final] == [t.test for t in here.final]
-
-
-@pytest.mark.slow
-def test_a_job_that_is_lost_is_a_failure_of_its_trials(root, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", FakeRay(broken=(1,)))
-    config = sweep_config(root, scheduler="ray")
-    sweep(config, tmp_path)
-    (lost,) = load_sweep(tmp_path).failed
-    assert lost.reason == "its job on the cluster failed: the machine is gone"
-    monkeypatch.setitem(sys.modules, "ray", FakeRay())
-    sweep(config, tmp_path)
-    assert load_sweep(tmp_path).failed == ()
-
-
-def test_without_ray_its_scheduler_is_refused(root, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UsageError, match="needs Ray; it is not installed"):
-        sweep(sweep_config(root, scheduler="ray"), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.slow
-def test_a_cluster_for_real(root, tmp_path):
-    ray: Any = pytest.importorskip("ray")
-    sweep(sweep_config(root, scheduler="ray", together=2), tmp_path)
-    assert len(load_sweep(tmp_path).trials) == 4
-    assert not ray.is_initialized()

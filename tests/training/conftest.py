@@ -14,10 +14,8 @@ from configs import digits
 
 
 @pytest.fixture(autouse=True)
-def standard_promotion():
-    """Optax raises a Python float to an integer step, which strict promotion forbids."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+def every_test_trains(standard_promotion):
+    """All of these take optimizer steps."""
 
 
 def stage(name: str, root: pathlib.Path, **changes) -> Config:

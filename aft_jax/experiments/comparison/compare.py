@@ -20,7 +20,7 @@ from aft_jax.experiments.comparison import records
 from aft_jax.experiments.comparison.final_scores import score_runs
 from aft_jax.experiments.comparison.method_runs import FinishedRun, planned_steps, train_methods
 from aft_jax.experiments.comparison.table import summarise
-from aft_jax.experiments.facts import dataset_facts, environment, teacher_facts
+from aft_jax.experiments.facts import dataset_facts, environment, student_facts, teacher_facts
 from aft_jax.experiments.reporting.diagnose import diagnose
 from aft_jax.features import TeacherFeatures, has_store, store_path
 from aft_jax.files import sha256_of
@@ -66,7 +66,7 @@ def compare(config: Config, workdir: pathlib.Path) -> str:
     test = load_split(config.data, "test")
     comparison = records.Comparison(
         dataset=dataset_facts(data.train.dataset, data.tune.dataset, test),
-        student=_student_facts(config, experiments, training.runs),
+        student=student_facts(config, _parameters(experiments, training.runs)),
         teachers=teachers,
         config_sha256=sha256_of(workdir / run_directory.CONFIG),
         method_options={name: part.config.method_options for name, part in experiments.items()},
@@ -174,12 +174,7 @@ def _diagnose(
         diagnose(shown, first_runs, tune_features, workdir)
 
 
-def _student_facts(
-    config: Config, experiments: Mapping[str, Experiment], runs: tuple[FinishedRun, ...]
-) -> records.StudentFacts:
+def _parameters(experiments: Mapping[str, Experiment], runs: tuple[FinishedRun, ...]) -> int:
+    """Of the student; of what trained instead where no method trains it."""
     students = [run for run in runs if _trains_student(experiments[run.method])]
-    return {
-        "name": config.student.name,
-        "parameters": (students or runs)[0].parameters,
-        "init_from": config.student.init_from or config.student.pretrained or None,
-    }
+    return (students or runs)[0].parameters

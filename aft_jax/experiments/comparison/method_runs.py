@@ -8,7 +8,6 @@ import dataclasses
 import itertools
 import logging
 import pathlib
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -21,7 +20,7 @@ from aft_jax.experiments.statistics.results import tune_by_beta
 from aft_jax.experiments.trial_names import trial_name
 from aft_jax.training import workdir as run_directory
 from aft_jax.training.experiment import Experiment
-from aft_jax.training.metrics import read_metrics
+from aft_jax.training.metrics import steps_per_second
 from aft_jax.training.trainer import fit
 
 _LOG = logging.getLogger(__name__)
@@ -212,16 +211,10 @@ def _attempt(
         tune=result["tune"]["accuracy"],
         directory=directory,
         seconds=result["seconds"],
-        steps_per_second=_steps_per_second(workdir / directory),
+        steps_per_second=steps_per_second(workdir / directory),
         parameters=result["parameters"],
     )
 
 
 def _skip(bar: tqdm, experiment: Experiment, runs: int) -> None:
     bar.update(runs * experiment.protocol.steps)
-
-
-def _steps_per_second(directory: pathlib.Path) -> float:
-    lines = [line for line in read_metrics(directory) if line["split"] == "train"]
-    rates = [line["steps_per_second"] for line in lines]
-    return statistics.median(rates[1:] or rates)

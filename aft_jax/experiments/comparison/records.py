@@ -1,15 +1,13 @@
 """What a comparison measured: the records of `comparison.json`, written whole and read strictly."""
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from aft_jax.errors import UsageError
-from aft_jax.experiments.strict import read_record, require_finite
-from aft_jax.files import write_whole
+from aft_jax.experiments.strict import read_record, require_finite, write_record
 
 FILE_NAME = "comparison.json"
 _FIX = "Run `aft-jax compare` again in this directory to rewrite it."
@@ -202,8 +200,7 @@ def save(comparison: Comparison, workdir: str | os.PathLike[str]) -> pathlib.Pat
     """
     directory = pathlib.Path(workdir)
     directory.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(dataclasses.asdict(comparison), indent=2, allow_nan=False) + "\n"
-    write_whole(directory / FILE_NAME, text)
+    write_record(comparison, directory / FILE_NAME)
     return directory / FILE_NAME
 
 

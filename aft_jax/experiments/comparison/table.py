@@ -5,10 +5,16 @@ import pathlib
 from collections.abc import Sequence
 
 from aft_jax.experiments.comparison.records import Comparison
-from aft_jax.experiments.formatting import number, percent, points
+from aft_jax.experiments.formatting import number, p_value, points, spread
 from aft_jax.experiments.statistics.bootstrap import bootstrap_of
-from aft_jax.experiments.statistics.results import MethodResult, method_results, tune_by_beta
+from aft_jax.experiments.statistics.results import (
+    MethodResult,
+    at_the_end,
+    method_results,
+    tune_by_beta,
+)
 from aft_jax.experiments.statistics.verdicts import rival_verdict, verdict
+from aft_jax.text_table import text_table
 
 INTERVAL = (
     "interval: 95 %, bootstrap over seeds and test examples, never narrower than Student's t over "
@@ -48,34 +54,26 @@ def _table(comparison: Comparison, results: Sequence[MethodResult]) -> str:
     head = ["method", "beta", f"test {comparison.metric}", "normalised error"]
     head += [f"against {baseline}", "interval", *["Holm p"] * several, "seconds"]
     rows = [_row(comparison, row, several) for row in results]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [
-        "  ".join([cell.ljust(width) for cell, width in zip(row, widths, strict=True)]).rstrip()
-        for row in [head, *rows]
-    ]
-    return "\n".join(lines)
+    return text_table([head, *rows])
 
 
 def _row(comparison: Comparison, row: MethodResult, several: bool) -> list[str]:
     difference = row.difference
-    spread = "" if math.isnan(row.test.std) else f" ± {percent(row.test.std)}"
     has_beta = row.method in comparison.chosen_beta
     return [
         row.method,
         number(row.beta) if has_beta else "",
-        f"{percent(row.test.mean)} %{spread}",
+        spread(row.test.mean, row.test.std),
         "" if math.isnan(row.normalised_error) else f"{row.normalised_error:.3f}",
         points(difference.mean) if difference else "",
         f"[{points(difference.low)}, {points(difference.high)}]" if difference else "",
-        *([_p_value(row.adjusted_p)] if several else []),
+        *([_adjusted(row)] if several else []),
         f"{row.seconds:,.1f}",
     ]
 
 
-def _p_value(value: float | None) -> str:
-    if value is None:
-        return ""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _adjusted(row: MethodResult) -> str:
+    return "" if row.adjusted_p is None else p_value(row.adjusted_p)
 
 
 def _notes(comparison: Comparison, results: Sequence[MethodResult], bootstrapped: bool) -> str:
@@ -103,7 +101,7 @@ def _at_the_end_of_the_grid(comparison: Comparison) -> list[str]:
     found = []
     for method, beta in comparison.chosen_beta.items():
         tried = tune_by_beta(comparison.beta_search, method)
-        if len(tried) > 1 and beta in (min(tried), max(tried)):
+        if at_the_end(beta, tried):
             found.append(method)
     return found
 

@@ -27,7 +27,6 @@ from aft_jax.features import read_whole
 from aft_jax.losses.factors import named_factors
 from aft_jax.progress import progress_bar
 from aft_jax.scores import combined, osborn, score
-from aft_jax.students.layers.head import HEAD
 from aft_jax.training.batches import (
     StudentData,
     open_stores,
@@ -36,6 +35,7 @@ from aft_jax.training.batches import (
 )
 from aft_jax.training.evidence import start_features
 from aft_jax.training.experiment import Experiment, RunData, build, initial_state
+from aft_jax.training.start import starts_at_random
 from aft_jax.types import Student
 
 _LOG = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def rank(config: Config, workdir: pathlib.Path | None = None) -> Ranking:
         missing=missing,
         classes=len(train.classes),
         student=config.student.name,
-        random_start=_starts_at_random(experiment),
+        random_start=starts_at_random(experiment.weights),
         ranked=best_first(ranked),
         seconds=time.monotonic() - began,
     )
@@ -153,12 +153,6 @@ def _untrained(config: Config, dataset: Dataset) -> Experiment:
     )
     data = read_by_student(config, dataset)
     return build(plain, RunData(data, data))
-
-
-def _starts_at_random(experiment: Experiment) -> bool:
-    weights = experiment.weights
-    body = jax.tree.leaves({**weights, "params": {**weights["params"], HEAD: {}}})
-    return any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in body)
 
 
 def _rank_all(

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from aft_jax.experiments.formatting import percent, quantity, whole
-from aft_jax.files import write_whole
+from aft_jax.files import made_workdir, write_whole
 from aft_jax.scores import Osborn, Scores
+from aft_jax.text_table import text_table
 
 STUDENT = "the student's own features"
 
@@ -108,15 +109,8 @@ def format_ranking(ranking: Ranking) -> str:
     header = ("", "features", "width", "probe %", "LogME", "H-score", "TMI", "PED", "alignment")
     cells = [(*header, "OSBORN")]
     cells += [(str(place), *_cells(row)) for place, row in enumerate(ranking.ranked, start=1)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column == 1 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
-    return "\n".join([_title(ranking), "", *lines, "", LEGEND, *_warnings(ranking)])
+    table = text_table(cells, right={0, *range(2, len(header) + 1)})
+    return "\n".join([_title(ranking), "", table, "", LEGEND, *_warnings(ranking)])
 
 
 def save_ranking(ranking: Ranking, workdir: pathlib.Path) -> None:
@@ -126,7 +120,6 @@ def save_ranking(ranking: Ranking, workdir: pathlib.Path) -> None:
         ranking: the ranking.
         workdir: their directory; it is made where it is not there.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
     rows = [_record(place, row) for place, row in enumerate(ranking.ranked, start=1)]
     facts: dict[str, Any] = {
         field.name: getattr(ranking, field.name)
@@ -134,12 +127,13 @@ def save_ranking(ranking: Ranking, workdir: pathlib.Path) -> None:
         if field.name != "ranked"
     }
     facts["below_student"] = [row.members[0] for row in ranking.below_student]
-    write_whole(workdir / "rank.json", json.dumps(facts | {"ranked": rows}, indent=2) + "\n")
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(row | {"members": "+".join(row["members"])} for row in rows)
-    write_whole(workdir / "rank.csv", text.getvalue())
+    with made_workdir(workdir):
+        write_whole(workdir / "rank.json", json.dumps(facts | {"ranked": rows}, indent=2) + "\n")
+        write_whole(workdir / "rank.csv", text.getvalue())
 
 
 def _title(ranking: Ranking) -> str:

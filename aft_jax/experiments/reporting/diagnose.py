@@ -28,7 +28,7 @@ from aft_jax.training.batches import StudentData, read_by_student, teacher_featu
 from aft_jax.training.experiment import Experiment, initial_state
 from aft_jax.training.learner import student_of
 from aft_jax.training.sharding import data_mesh, replicated
-from aft_jax.training.state import initial_variables
+from aft_jax.training.start import start_variables
 from aft_jax.training.workdir import load_regularizer, read_config
 from aft_jax.types import PyTree, Student
 
@@ -118,14 +118,9 @@ def diagnose_run(directory: pathlib.Path) -> None:
 def _start(config: Config, student: Student, tune: StudentData) -> PyTree:
     """The student's weights at step 0 of a run."""
     example = jax.tree.map(jnp.asarray, tune.inputs(np.zeros(1, int)))
-    fresh = jax.jit(lambda key: initial_variables(key, student, example))
-    random = fresh(jax.random.key(config.seed))
-    known = find_start(config.student, config.inputs).fill(jax.eval_shape(lambda: random))
-    return jax.tree.map(
-        lambda drawn, found: drawn if isinstance(found, jax.ShapeDtypeStruct) else found,
-        random,
-        known,
-    )
+    shapes = jax.eval_shape(student.init, jax.random.key(0), example)
+    weights = find_start(config.student, config.inputs).fill(shapes)
+    return start_variables(student, weights, example, config.seed)
 
 
 def _write(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import jinja2
 
-from aft_jax.errors import UsageError
 from aft_jax.experiments.reporting.page import Page, as_csv
 from aft_jax.experiments.reporting.pages.comparison import comparison_page
 from aft_jax.experiments.reporting.pages.kinds import COMPARISON, RUN, kind_of
@@ -14,7 +13,7 @@ from aft_jax.experiments.reporting.pages.many import many_page
 from aft_jax.experiments.reporting.pages.sweep import sweep_page
 from aft_jax.experiments.reporting.pages.training_run import run_page
 from aft_jax.experiments.reporting.plots import drawing
-from aft_jax.files import write_whole
+from aft_jax.files import made_workdir, write_whole
 
 
 def report(
@@ -39,14 +38,8 @@ def report(
     """
     workdir = pathlib.Path(workdir)
     page = many_page([pathlib.Path(run) for run in runs]) if runs else _page(workdir)
-    try:
-        (workdir / "report" / "figures").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"--workdir is a directory that this process can write; {workdir}: {error}. Name "
-            "another place."
-        ) from error
-    return write_page(page, workdir / "report")
+    with made_workdir(workdir / "report" / "figures"):
+        return write_page(page, workdir / "report")
 
 
 def write_page(page: Page, directory: pathlib.Path) -> pathlib.Path:

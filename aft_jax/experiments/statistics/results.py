@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from aft_jax.errors import UsageError
 from aft_jax.experiments.comparison.records import BetaTrial, Comparison, Trial
@@ -210,6 +210,11 @@ def tune_by_beta(search: Sequence[BetaTrial], method: str) -> dict[float, Summar
         if trial.method == method:
             scores.setdefault(trial.beta, []).append(trial.tune)
     return {beta: summary(values) for beta, values in scores.items()}
+
+
+def at_the_end(beta: float, tried: Collection[float]) -> bool:
+    """Whether a chosen beta has tried ones on one side only."""
+    return len(tried) > 1 and beta in (min(tried), max(tried))
 
 
 def method_results(

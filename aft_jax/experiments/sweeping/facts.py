@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ from aft_jax.config import Config
 from aft_jax.data import load_split
 from aft_jax.experiments.comparison.final_scores import score_runs
 from aft_jax.experiments.comparison.method_runs import FinishedRun
-from aft_jax.experiments.facts import dataset_facts, environment, teacher_facts
+from aft_jax.experiments.facts import dataset_facts, environment, student_facts, teacher_facts
 from aft_jax.experiments.sweeping import records
 from aft_jax.experiments.sweeping.data import SharedData
 from aft_jax.experiments.sweeping.plan import PlannedTrial, trial_config
@@ -18,7 +17,7 @@ from aft_jax.experiments.sweeping.scores import Setting
 from aft_jax.files import sha256_of
 from aft_jax.training import workdir as run_directory
 from aft_jax.training.group import Outcome
-from aft_jax.training.metrics import read_metrics
+from aft_jax.training.metrics import steps_per_second
 from aft_jax.training.tuner import FILE as BETAS
 from aft_jax.training.tuner import Schedule, load_schedule
 
@@ -103,11 +102,7 @@ def record_of(
         tuner=config.sweep.tuner,
         teacher_sets={trial.teachers: trial.names for trial in search.planned},
         dataset=dataset_facts(train, tune, test),
-        student={
-            "name": config.student.name,
-            "parameters": runs[0].parameters,
-            "init_from": config.student.init_from or config.student.pretrained or None,
-        },
+        student=student_facts(config, runs[0].parameters),
         teachers=teacher_facts(_with_named(search), (train.split, tune.split)),
         config_sha256=sha256_of(workdir / run_directory.CONFIG),
         metric="accuracy",
@@ -126,8 +121,6 @@ def _finished_run(
 ) -> FinishedRun:
     result = ends[student.directory].result or {}
     judged = next(trial for trial in search.chosen.trials if trial.seed == student.seed)
-    lines = read_metrics(search.workdir / student.directory)
-    rates = [line["steps_per_second"] for line in lines if line["split"] == "train"]
     return FinishedRun(
         method=search.config.method,
         beta=judged.end_beta,
@@ -135,7 +128,7 @@ def _finished_run(
         tune=judged.tune,
         directory=student.directory,
         seconds=result["seconds"],
-        steps_per_second=statistics.median(rates[1:] or rates),  # the first ones compiled
+        steps_per_second=steps_per_second(search.workdir / student.directory),
         parameters=result["parameters"],
     )
 

@@ -1,7 +1,6 @@
 """What a sweep measured: the records of `sweep.json`, written whole and read strictly."""
 
 import dataclasses
-import json
 import math
 import os
 import pathlib
@@ -10,8 +9,7 @@ from typing import Any
 
 from aft_jax.errors import UsageError
 from aft_jax.experiments.comparison.records import DatasetFacts, StudentFacts, TeacherFacts, Trial
-from aft_jax.experiments.strict import read_record
-from aft_jax.files import write_whole
+from aft_jax.experiments.strict import read_record, write_record
 
 FILE_NAME = "sweep.json"
 _FIX = "Run `aft-jax sweep` again in this directory to rewrite it."
@@ -154,8 +152,7 @@ def save_sweep(sweep: Sweep, workdir: pathlib.Path) -> None:
         sweep: what was measured.
         workdir: directory of the sweep.
     """
-    text = json.dumps(dataclasses.asdict(sweep), indent=2, allow_nan=False) + "\n"
-    write_whole(workdir / FILE_NAME, text)
+    write_record(sweep, workdir / FILE_NAME)
 
 
 def load_sweep(workdir: str | os.PathLike[str]) -> Sweep:

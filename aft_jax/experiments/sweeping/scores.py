@@ -1,12 +1,12 @@
 """What the trials of a sweep say on the tune split: settings, the best one, and the table."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
-from aft_jax.experiments.formatting import number, percent, quantity
+from aft_jax.experiments.formatting import number, quantity, spread
 from aft_jax.experiments.statistics.results import Summary, summary
 from aft_jax.experiments.sweeping.records import Chosen, Sweep, SweepTrial
+from aft_jax.text_table import text_table
 
 CAVEATS = {
     "grid": "",
@@ -95,17 +95,13 @@ def _table(sweep: Sweep, settings: Sequence[Setting]) -> str:
             setting.teachers,
             _beta(sweep, setting),
             *[", ".join(number(trial.end_beta) for trial in setting.trials)] * moves,
-            spread(setting.tune),
+            spread(setting.tune.mean, setting.tune.std),
             str(setting.tune.count),
             "best" if _is_chosen(sweep, setting) else "",
         ]
         for setting in settings
     ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [head, *rows]
-    )
+    return text_table([head, *rows])
 
 
 def _beta(sweep: Sweep, setting: Setting) -> str:
@@ -125,7 +121,7 @@ def _verdict(sweep: Sweep) -> str:
     again = ", trained again on train and tune" if sweep.retrained else ""
     lines = [
         f"{sweep.method}{_choice(sweep)}; test {sweep.metric} of its "
-        f"{quantity(test.count, 'student')}{again}: {spread(test)}"
+        f"{quantity(test.count, 'student')}{again}: {spread(test.mean, test.std)}"
     ]
     if CAVEATS[sweep.tuner]:
         lines.append(f"({CAVEATS[sweep.tuner]}; test is untouched by it)")
@@ -145,9 +141,3 @@ def _failures(sweep: Sweep) -> str:
     if lines:
         lines.append("The same command tries again what failed, and keeps the rest.")
     return "\n".join(lines)
-
-
-def spread(values: Summary) -> str:
-    """Mean and standard deviation in percent; the mean alone of a single value."""
-    tail = "" if math.isnan(values.std) else f" ± {percent(values.std)}"
-    return f"{percent(values.mean)} %{tail}"

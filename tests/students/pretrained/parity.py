@@ -27,6 +27,11 @@ class Stored(NamedTuple):
         return self.values
 
 
+def for_torch(images: np.ndarray) -> torch.Tensor:
+    """Images with channels first."""
+    return torch.tensor(images.transpose(0, 3, 1, 2))
+
+
 def tensors_of(original: torch.nn.Module) -> dict[str, Stored]:
     """What a torch model would write to a checkpoint."""
     state = original.state_dict()

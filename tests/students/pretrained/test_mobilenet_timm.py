@@ -19,6 +19,7 @@ from aft_jax.students.pretrained.names import places
 from aft_jax.students.pretrained.public import load_public, public_tensors
 from aft_jax.students.student import parameter_count
 from tests.students.pretrained.parity import (
+    for_torch,
     outputs_of,
     perturbed,
     relative_error,
@@ -71,7 +72,7 @@ def settled(model, size):
         norm.reset_running_stats()
     with torch.no_grad():
         for seed in range(8):
-            model(channels_first(pixels(size, seed=seed)))
+            model(for_torch(pixels(size, seed=seed)))
     for norm in norms:
         norm.momentum = 0.1
     return model.eval()
@@ -98,14 +99,10 @@ def pixels(size, count=8, seed=0):
     return images.astype(np.float32)
 
 
-def channels_first(images):
-    return torch.tensor(images.transpose(0, 3, 1, 2))
-
-
 def assert_same_outputs(student, variables, model, images):
     ours = outputs_of(student, variables, images)
     with torch.no_grad():
-        last = model.forward_features(channels_first(images))
+        last = model.forward_features(for_torch(images))
         features = model.forward_head(last, pre_logits=True)
         logits = model.classifier(features)
     assert features.std(0).mean() > 0.1
@@ -138,7 +135,7 @@ def test_a_published_architecture():
 def test_a_step_of_training(remat):
     model, student = tiny(48), mobilenet_v4(CLASSES, **OURS, remat=remat)
     images = pixels(48)
-    theirs, labels = channels_first(images), np.arange(len(images)) % CLASSES
+    theirs, labels = for_torch(images), np.arange(len(images)) % CLASSES
     steps = sgd_losses(
         student, filled(student, model), images, model, lambda: model(theirs), labels
     )

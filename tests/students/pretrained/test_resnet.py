@@ -27,6 +27,7 @@ from aft_jax.students.student import from_linen, parameter_count
 from aft_jax.teachers.huggingface_inputs import hide_broken_torchvision
 from aft_jax.types import PyTree
 from tests.students.pretrained.parity import (
+    for_torch,
     loaded,
     outputs_of,
     perturbed,
@@ -118,20 +119,16 @@ def pixels(*shape):
     return np.random.default_rng(0).normal(size=(*shape, 3)).astype(np.float32)
 
 
-def channels_first(images):
-    return torch.tensor(images.transpose(0, 3, 1, 2))
-
-
 @torch.no_grad()
 def features_of(model, images):
-    x = channels_first(images)
+    x = for_torch(images)
     if hasattr(model, "forward_head"):
         return model.forward_head(model.forward_features(x), pre_logits=True)
     return model.base_model(x).pooler_output.flatten(1)
 
 
 def logits_of(model, images):
-    output = model(channels_first(images))
+    output = model(for_torch(images))
     return output if isinstance(output, torch.Tensor) else output.logits
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from aft_jax.experiments.comparison.records import Comparison
 from aft_jax.experiments.formatting import listed, number, percent, points, quantity
 from aft_jax.experiments.reporting.curves import Curve
-from aft_jax.experiments.statistics.results import MethodResult, Summary, tune_by_beta
+from aft_jax.experiments.statistics.results import MethodResult, Summary, at_the_end, tune_by_beta
 
 CHOICE_NOTE = (
     "The chosen setting is in bold. The best of many settings looks better on tune than it is: a "
@@ -202,7 +202,7 @@ def _chosen(method: str, beta: float, means: Mapping[float, float]) -> str:
             f"on tune among {searched}."
         )
     text = f"{method}: beta {number(beta)} has the highest mean on tune among {searched}"
-    if len(means) > 1 and beta in (min(means), max(means)):
+    if at_the_end(beta, means):
         end = "largest" if beta == max(means) else "smallest"
         return f"{text}; it is the {end} that was tried, so a wider search may find a better one."
     return f"{text}."

@@ -11,11 +11,9 @@ from aft_jax.experiments.reporting.pages.cost import steps_per_second
 from aft_jax.experiments.reporting.pages.learning import learning_section
 from aft_jax.experiments.reporting.pages.setup import flat
 from aft_jax.experiments.reporting.pages.training_run import METRIC, Run, load_run
-from aft_jax.training.workdir import FREE
+from aft_jax.training.workdir import FREE, PLANS
 
 _NO_SETTING = ("seed", "method", *FREE)
-_PLANS = ("compare.", "sweep.")
-"""Keys that say what other verbs do."""
 
 
 def run_sections(directories: Sequence[pathlib.Path]) -> tuple[str, list[Section]]:
@@ -61,7 +59,7 @@ def setting_names(configs: Sequence[Config]) -> list[str]:
         key
         for key in dict.fromkeys(key for tree in trees for key in tree)
         if len({tree.get(key) for tree in trees}) > 1
-        and not (key in _NO_SETTING or key.startswith(_PLANS))
+        and not (key in _NO_SETTING or key.partition(".")[0] in PLANS)
     ]
     named = tuple(f"{block}." for block in ("data", "student") if f"{block}.name" in keys)
     shown = [key for key in keys if key.endswith(".name") or not key.startswith(named)]

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 from aft_jax.experiments.comparison.records import Comparison
-from aft_jax.experiments.formatting import duration, number, percent, points, whole
+from aft_jax.experiments.formatting import duration, number, p_value, percent, points, whole
 from aft_jax.experiments.reporting.captions import training as captions
 from aft_jax.experiments.reporting.curves import read_metric
 from aft_jax.experiments.reporting.page import (
@@ -124,14 +124,10 @@ def _row(result: MethodResult) -> list[Cell]:
         figure_cell(test.std, percent),
         figure_cell(result.normalised_error, "{:.3f}".format),
         *(figure_cell(value, points, tone) for value in bounds),
-        figure_cell(result.adjusted_p, _p_value),
+        figure_cell(result.adjusted_p, p_value),
         figure_cell(test.count, whole),
         figure_cell(result.seconds, duration),
     ]
-
-
-def _p_value(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def choice_section(workdir: pathlib.Path, comparison: Comparison) -> Section:

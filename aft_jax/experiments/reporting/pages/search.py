@@ -66,18 +66,29 @@ def schedule_picture(sweep: Sweep) -> list[Picture]:
     return [Picture("beta_schedule", "How beta moved", captions.beta_schedules(moved), figure)]
 
 
+def settings(sweep: Sweep) -> dict[tuple[str, float], Summary]:
+    """The settings that were tried.
+
+    Args:
+        sweep: what was measured.
+
+    Returns:
+        (set of teachers, beta) -> metric on tune over seeds, in the order of the sets and betas.
+    """
+    scores: dict[tuple[str, float], list[float]] = {}
+    order = list(sweep.teacher_sets)
+    for trial in sorted(sweep.trials, key=lambda t: (order.index(t.teachers), t.beta)):
+        scores.setdefault((trial.teachers, trial.beta), []).append(trial.tune)
+    return {key: summary(values) for key, values in scores.items()}
+
+
 def by_set(sweep: Sweep) -> dict[str, dict[float, Summary]]:
     """Set of teachers -> beta above zero -> metric on tune over seeds."""
-    scores: dict[str, dict[float, list[float]]] = {}
-    for trial in sorted(sweep.trials, key=lambda trial: trial.beta):
-        if trial.beta > 0:
-            betas = scores.setdefault(trial.teachers, {})
-            betas.setdefault(trial.beta, []).append(trial.tune)
-    return {
-        name: {beta: summary(values) for beta, values in scores[name].items()}
-        for name in sweep.teacher_sets
-        if name in scores
-    }
+    rows: dict[str, dict[float, Summary]] = {}
+    for (teachers, beta), scores in settings(sweep).items():
+        if beta > 0:
+            rows.setdefault(teachers, {})[beta] = scores
+    return rows
 
 
 def leave_one_out(sweep: Sweep) -> list[Table]:

@@ -7,11 +7,10 @@ from typing import Any
 
 from aft_jax.errors import UsageError
 from aft_jax.experiments.reporting.page import Column, Section, Table, words
+from aft_jax.training.workdir import CONFIG
 
 Facts = Sequence[tuple[str, str]]
 """What is said -> the words for it, in the order of the page."""
-
-CONFIG = "config.json"
 
 
 def setup_section(

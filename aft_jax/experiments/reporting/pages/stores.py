@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from aft_jax.config import Config
+from aft_jax.data.splits import carved_names
 from aft_jax.experiments.comparison.records import Comparison, TeacherFacts, Trial
 from aft_jax.experiments.formatting import duration, quantity, whole
 from aft_jax.experiments.sweeping.records import Sweep
@@ -13,8 +14,7 @@ def stores_of(config: Config) -> list[str]:
     data = config.data
     if data.tune:
         return list(dict.fromkeys([data.train, data.tune, data.test]))
-    share = f"{data.tune_fraction:g}"
-    return [f"{data.train}-rest{share}", f"{data.train}-tune{share}", data.test]
+    return [*carved_names(data.train, data.tune_fraction), data.test]
 
 
 def store_facts(teachers: Mapping[str, TeacherFacts], student: int) -> list[tuple[str, str]]:

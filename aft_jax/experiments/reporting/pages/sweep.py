@@ -3,7 +3,7 @@
 import pathlib
 import statistics
 
-from aft_jax.experiments.formatting import number, percent, points, quantity, whole
+from aft_jax.experiments.formatting import number, percent, points, quantity, spread, whole
 from aft_jax.experiments.reporting.captions import training as captions
 from aft_jax.experiments.reporting.page import (
     Column,
@@ -23,13 +23,15 @@ from aft_jax.experiments.reporting.pages.search import (
     leave_one_out,
     schedule_picture,
     search_picture,
+    settings,
 )
 from aft_jax.experiments.reporting.pages.setup import flat, read_config, setup_section
 from aft_jax.experiments.reporting.pages.stores import record_facts
 from aft_jax.experiments.reporting.pages.teachers import teacher_section
 from aft_jax.experiments.reporting.pages.training_run import diagnosed
-from aft_jax.experiments.statistics.results import Summary, summary
-from aft_jax.experiments.sweeping.records import Sweep, load_sweep
+from aft_jax.experiments.statistics.results import summary
+from aft_jax.experiments.sweeping.records import Chosen, Sweep, load_sweep
+from aft_jax.experiments.sweeping.scores import settings_of
 
 _TUNERS = {
     "grid": "Every beta of the grid trained with every set of teachers and every seed.",
@@ -90,24 +92,9 @@ def _chosen_runs(sweep: Sweep) -> list[str]:
     """Directories of the chosen setting's runs that kept tune apart."""
     if not sweep.retrained:
         return [trial.directory for trial in sweep.final]
-    chosen = (sweep.chosen.teachers, sweep.chosen.beta)
-    return [t.directory for t in sweep.trials if (t.teachers, t.beta) == chosen]
-
-
-def settings(sweep: Sweep) -> dict[tuple[str, float], Summary]:
-    """The settings that were tried.
-
-    Args:
-        sweep: what was measured.
-
-    Returns:
-        (set of teachers, beta) -> metric on tune over seeds, in the order of the sets and betas.
-    """
-    scores: dict[tuple[str, float], list[float]] = {}
-    order = list(sweep.teacher_sets)
-    for trial in sorted(sweep.trials, key=lambda t: (order.index(t.teachers), t.beta)):
-        scores.setdefault((trial.teachers, trial.beta), []).append(trial.tune)
-    return {key: summary(values) for key, values in scores.items()}
+    tried = settings_of(sweep.trials, sweep.tuner)
+    chosen = next(one for one in tried if Chosen(one.teachers, one.beta) == sweep.chosen)
+    return [trial.directory for trial in chosen.trials]
 
 
 def lead(sweep: Sweep) -> str:
@@ -118,16 +105,11 @@ def lead(sweep: Sweep) -> str:
     if len(sweep.teacher_sets) > 1 and sweep.teacher_sets[sweep.chosen.teachers]:
         chosen.append(f"teachers {sweep.chosen.teachers}")
     said = f" with {' and '.join(chosen)}" if chosen else ""
+    test_words, tune_words = (spread(scores.mean, scores.std) for scores in (test, tune))
     return (
-        f"Chosen on tune: {sweep.method}{said}. Test {sweep.metric} {_spread(test)} over "
-        f"{quantity(test.count, 'seed')}, tune {_spread(tune)}."
+        f"Chosen on tune: {sweep.method}{said}. Test {sweep.metric} {test_words} over "
+        f"{quantity(test.count, 'seed')}, tune {tune_words}."
     )
-
-
-def _spread(scores: Summary) -> str:
-    """Mean and spread in words, "91.20 % ± 0.30", without the spread of a single value."""
-    text = f"{percent(scores.mean)} %"
-    return text if scores.count < 2 else f"{text} ± {percent(scores.std)}"
 
 
 def _result_section(sweep: Sweep) -> Section:

@@ -1,0 +1,70 @@
+"""The student's variables before the first step: random by the seed, but for known weights."""
+
+from typing import Any
+
+import jax
+
+from aft_jax.students.layers.head import HEAD
+from aft_jax.training.state import initial_variables
+from aft_jax.types import PyTree, Student
+
+
+def starts_at_random(weights: PyTree) -> bool:
+    """Whether some of a student's body is drawn; its classifier's head always is.
+
+    Args:
+        weights: as `Start.fill` makes them: an array where a weight is known, else its shape.
+
+    Returns:
+        The answer.
+    """
+    body = jax.tree.leaves({**weights, "params": {**weights["params"], HEAD: {}}})
+    return any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in body)
+
+
+def with_known(
+    variables: PyTree, weights: PyTree, sharding: jax.sharding.Sharding | None = None
+) -> PyTree:
+    """Random variables, but for those whose weights are known.
+
+    Args:
+        variables: of the student, drawn.
+        weights: as `Start.fill` makes them.
+        sharding: of the known ones; None leaves them where they are.
+
+    Returns:
+        The variables.
+    """
+
+    def known(random: jax.Array, found: Any) -> Any:
+        if isinstance(found, jax.ShapeDtypeStruct):
+            return random
+        return found if sharding is None else jax.device_put(found, sharding)
+
+    return jax.tree.map(known, variables, weights)
+
+
+def start_variables(
+    student: Student,
+    weights: PyTree,
+    example: PyTree,
+    seed: int,
+    sharding: jax.sharding.Sharding | None = None,
+) -> PyTree:
+    """The student's variables before the first step of a run of a seed.
+
+    Args:
+        student: the student.
+        weights: as `Start.fill` makes them.
+        example: [1, ...] inputs, for shapes.
+        seed: of the run.
+        sharding: of the variables; None for the default device.
+
+    Returns:
+        The variables.
+    """
+    key = jax.random.key(seed)
+    if sharding is not None:
+        key = jax.device_put(key, sharding)
+    drawn = jax.jit(lambda key: initial_variables(key, student, example), out_shardings=sharding)
+    return with_known(drawn(key), weights, sharding)
