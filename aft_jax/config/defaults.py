@@ -69,6 +69,11 @@ def base_config() -> Any:
     config.eval_every = 500  # steps
     config.checkpoint_every = 500  # steps
     config.devices = 0  # 0: all
+    config.steps_per_call = 1  # steps
+    config.accumulation_steps = 1  # micro-batches of a step
+    config.precision = "float32"  # or bfloat16, float16
+    config.state_sharding = "replicated"  # or sharded
+    config.inputs_residency = "auto"  # or device, host
     config.optim = {
         "learning_rate": 1e-3,  # peak
         "weight_decay": 0.0,

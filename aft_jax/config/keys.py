@@ -249,6 +249,16 @@ class Config:
         eval_every: steps between evaluations on the tune split; a multiple of `log_every`.
         checkpoint_every: steps between checkpoints; a multiple of `log_every`.
         devices: how many devices share the batch; 0 means all.
+        steps_per_call: k, optimizer steps of one compiled call; fewer before an evaluation or a
+            checkpoint. The host is asked once a call.
+        accumulation_steps: micro-batches that a step's batch is computed in, one after another, to
+            save memory; the kernel is still over the whole batch.
+        precision: of the student's products and activations: "float32", "bfloat16", or "float16"
+            with loss scaling. Parameters, optimizer and losses are float32.
+        state_sharding: "replicated" keeps parameters and optimizer state on every device,
+            "sharded" a part on each.
+        inputs_residency: where what the student reads is kept: "device", "host" (loaded for every
+            step), or "auto".
         optim: the optimizer.
         compare: the comparison.
         sweep: the sweep.
@@ -274,6 +284,11 @@ class Config:
     eval_every: int
     checkpoint_every: int
     devices: int
+    steps_per_call: int
+    accumulation_steps: int
+    precision: str
+    state_sharding: str
+    inputs_residency: str
     optim: OptimConfig
     compare: CompareConfig
     sweep: SweepConfig

@@ -30,6 +30,7 @@ def check_rules(config: Config) -> None:
         ConfigError: a rule is broken.
     """
     _check_steps(config)
+    _check_devices(config)
     _check_data(config.data)
     _check_inputs(config.inputs)
     _check_student(config.student)
@@ -63,6 +64,17 @@ def _check_steps(config: Config) -> None:
     both = f"{config.optim.warmup_steps} and {config.steps}"
     fits = config.optim.warmup_steps <= config.steps
     _require(fits, "optim.warmup_steps", "is at most config.steps", both)
+
+
+def _check_devices(config: Config) -> None:
+    for key in ("steps_per_call", "accumulation_steps"):
+        _require(getattr(config, key) >= 1, key, "is at least 1", getattr(config, key))
+    _one_of("precision", config.precision, ("float32", "bfloat16", "float16"))
+    _one_of("state_sharding", config.state_sharding, ("replicated", "sharded"))
+    _one_of("inputs_residency", config.inputs_residency, ("auto", "device", "host"))
+    rule = "is divided by config.accumulation_steps into equal micro-batches"
+    both = f"{config.batch_size} rows and {config.accumulation_steps}"
+    _require(config.batch_size % config.accumulation_steps == 0, "batch_size", rule, both)
 
 
 def _check_data(data: DataConfig) -> None:
