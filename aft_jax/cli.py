@@ -6,6 +6,7 @@ Each verb imports what it needs when it is called, so that `report` works withou
 
 import argparse
 import contextlib
+import io
 import logging
 import os
 import pathlib
@@ -19,10 +20,13 @@ from ml_collections import config_flags
 
 from aft_jax.config import resolve
 from aft_jax.config.file import load_config
-from aft_jax.errors import NonFiniteError, UsageError
+from aft_jax.distributed import Processes, is_first, join
+from aft_jax.errors import NonFiniteError, Preempted, StorageError, UsageError
+from aft_jax.preemption import stops_at_once
 
 EXIT_USAGE = 2
 EXIT_NON_FINITE = 3
+EXIT_STORAGE = 74  # EX_IOERR of sysexits.h
 EXIT_INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
@@ -34,6 +38,7 @@ class Options(NamedTuple):
         workdir: the run directory, or None without --workdir.
         split: value of --split.
         rows: value of --rows.
+        processes: what the flags say of the processes of the run.
         runs: directories that follow the flags; `report` alone takes them.
     """
 
@@ -41,6 +46,7 @@ class Options(NamedTuple):
     workdir: pathlib.Path | None
     split: str
     rows: int
+    processes: Processes
     runs: tuple[pathlib.Path, ...]
 
 
@@ -161,6 +167,10 @@ VERBS: Mapping[str, Callable[[Options], None]] = {
 }
 
 
+SEVERAL = ("extract", "train", "evaluate", "compare", "sweep")
+"""Verbs whose work several processes share; the others are one process's."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb.
 
@@ -169,7 +179,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0; 2 for input that breaks a rule; 3 for training that met a non-finite loss or
-        gradient; 130 after Ctrl-C.
+        gradient; 74 where the disk is full or storage fails; 75 after SIGTERM, see
+        `aft_jax.errors.Preempted`; 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if os.getcwd() not in sys.path:  # where "module:function" in a config is looked for
@@ -180,11 +191,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words[0] not in VERBS:
             raise UsageError(f"the verb is one of {', '.join(VERBS)}; got {words[0]!r}.")
-        with _messages():
-            VERBS[words[0]](_parse(words[0], words[1:]))
+        with _messages(), stops_at_once():
+            options = _parse(words[0], words[1:])
+            if words[0] in SEVERAL:
+                join(options.processes)
+            with _one_voice():
+                VERBS[words[0]](options)
     except (UsageError, flags.Error) as error:
         print(f"aft-jax: {error}", file=sys.stderr)
         return EXIT_NON_FINITE if isinstance(error, NonFiniteError) else EXIT_USAGE
+    except StorageError as error:
+        print(f"aft-jax: {error}", file=sys.stderr)
+        return EXIT_STORAGE
+    except Preempted as stop:
+        print(f"aft-jax: {stop}.", file=sys.stderr)
+        return stop.EXIT_CODE
     except KeyboardInterrupt:
         print("aft-jax: interrupted; the same command resumes.", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -208,12 +229,27 @@ def _messages() -> Iterator[None]:
         logger.propagate = propagate
 
 
+@contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+    """Of several processes the first one speaks; the others' warnings and errors are heard, too."""
+    if is_first():
+        yield
+        return
+    logging.getLogger("aft_jax").setLevel(logging.WARNING)
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
 def _parse(verb: str, words: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config")
     parser.add_argument("--workdir", type=pathlib.Path)
     parser.add_argument("--split", default="tune")
     parser.add_argument("--rows", type=int, default=16)
+    parser.add_argument("--coordinator", default="")
+    parser.add_argument("--processes", type=int, default=0)
+    parser.add_argument("--process", type=int, default=-1)
+    parser.add_argument("--distributed", action="store_true")
     try:
         known, rest = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
@@ -223,7 +259,8 @@ def _parse(verb: str, words: Sequence[str]) -> Options:
     unknown = [word for word in rest if not word.startswith("--config.")]
     if unknown:
         raise UsageError(
-            f"flags are --config, --config.KEY, --workdir, --split and --rows; got {unknown}."
+            "flags are --config, --config.KEY, --workdir, --split, --rows, --coordinator, "
+            f"--processes, --process and --distributed; got {unknown}."
         )
     if rest and not known.config:
         raise UsageError(
@@ -235,6 +272,7 @@ def _parse(verb: str, words: Sequence[str]) -> Options:
         workdir=known.workdir,
         split=known.split,
         rows=known.rows,
+        processes=Processes(known.coordinator, known.processes, known.process, known.distributed),
         runs=tuple(map(pathlib.Path, runs)),
     )
 
@@ -281,5 +319,7 @@ def _usage() -> str:
         "  sweep            choose teachers and beta of one method on tune, evaluate on test\n"
         "  soup             average the students of a sweep or comparison\n"
         "  report           write report/index.html about --workdir, or there about RUN [RUN ...]\n"
-        "  export           write the student of a run for timm or transformers to load"
+        "  export           write the student of a run for timm or transformers to load\n\n"
+        "Several processes share a run: each is started with the same command, inside srun or on\n"
+        "each host of a TPU slice, or with --coordinator=HOST:PORT --processes=N --process=I."
     )

@@ -1,4 +1,4 @@
-"""Errors that are the user's to fix. The command line prints their message without a traceback."""
+"""Why work ends early. The command line prints the message of each without a traceback."""
 
 
 class UsageError(ValueError):
@@ -19,3 +19,29 @@ class StoreError(UsageError):
 
 class NonFiniteError(UsageError):
     """Training met a loss or gradient that is not a finite number."""
+
+
+class StorageError(Exception):
+    """What a run or an extraction writes could not be written, most often for want of space.
+
+    No `UsageError`: a comparison or sweep does not go on to its next run, which would meet the same
+    disk.
+    """
+
+
+class Preempted(SystemExit):
+    """The machine is wanted back: work stopped at a place that the same command goes on from.
+
+    No `Exception`, as `KeyboardInterrupt` is none, so that nothing takes it for a failure. A
+    program of yours that lets it pass ends with the exit code that the command line has, too.
+    """
+
+    EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+    def __init__(self, message: str):
+        super().__init__(self.EXIT_CODE)
+        self.message = message
+
+    def __str__(self) -> str:
+        """The message."""
+        return self.message

@@ -1,23 +1,90 @@
-"""Files that are whole or absent."""
+"""Files that are whole or absent, and what is said when the disk is full."""
 
 import contextlib
+import errno
 import hashlib
+import os
 import pathlib
+import shutil
 from collections.abc import Iterator
 
-from aft_jax.errors import UsageError
+from aft_jax.distributed import is_first, meet
+from aft_jax.errors import StorageError, UsageError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_whole(path: pathlib.Path, content: str | bytes) -> None:
     """Writes a file so that a reader sees the old content or the new one, never a part.
 
+    Of several processes the first writes. All come here, on storage that they share: none looks for
+    the file after another has written it and before it comes here itself, and none goes on before
+    the file is there.
+
     Args:
         path: the file; its directory exists.
         content: text (written as UTF-8) or bytes.
+
+    Raises:
+        StorageError: the disk is full; the old content stays.
     """
+    meet(f"before {path.name}")
+    if is_first():
+        _write(path, content)
+    meet(f"after {path.name}")
+
+
+def _write(path: pathlib.Path, content: str | bytes) -> None:
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    raw = content.encode() if isinstance(content, str) else content
+    try:
+        partial.write_bytes(raw)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        partial.unlink(missing_ok=True)
+        raise full_disk(path, len(raw)) from error
     partial.replace(path)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, says that a disk or quota is full.
+
+    Args:
+        error: of Python, or of a library that keeps the system's words in its message.
+
+    Returns:
+        True if it does.
+    """
+    words = [os.strerror(number) for number in _FULL]
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        if any(word in str(error) for word in words):
+            return True
+        error = error.__cause__
+    return False
+
+
+def full_disk(path: pathlib.Path, needed: int, kept: str = "") -> StorageError:
+    """The error for a file that a full disk has no room for.
+
+    Args:
+        path: of the file, or of a directory that holds it.
+        needed: its bytes; 0 if unknown.
+        kept: sentences on what is safe, if that is not obvious.
+
+    Returns:
+        The error.
+    """
+    place = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    wanted = f"{needed:,} bytes are needed, " if needed else ""
+    return StorageError(
+        f"what is written needs room on its disk; {path} could not be written: the disk (or your "
+        f"quota) is full, {wanted}{free:,} are free. {kept + ' ' if kept else ''}"
+        "Free space, then the same command resumes."
+    )
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from aft_jax.distributed import is_first
+
 LINE_SECONDS = 10.0
 
 
@@ -17,9 +19,12 @@ def progress_bar(total: int, description: str, unit: str) -> tqdm:
         unit: what is counted.
 
     Returns:
-        The bar; where standard error is no terminal it prints a line at most every ten seconds.
+        The bar; where standard error is no terminal it prints a line at most every ten seconds. Of
+        several processes the first one's shows.
     """
     common: dict[str, Any] = {"total": total, "desc": description, "unit": unit}
+    if not is_first():
+        return tqdm(**common, disable=True)
     if sys.stderr.isatty():
         return tqdm(**common, dynamic_ncols=True)
     return tqdm(

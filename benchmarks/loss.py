@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from aft_jax import aft_loss
-from aft_jax.losses.aft import MOMENT_CROSSOVER, squares_by_kernel, squares_by_moment
+from aft_jax.losses.squares import MOMENT_CROSSOVER, squares_by_kernel, squares_by_moment
 from benchmarks.timing import describe_machine, measure
 
 

@@ -67,7 +67,7 @@ def test_without_a_workdir(refusal, verb):
 def test_a_leftover_argument(refusal):
     message = refusal("train", CONFIG, "--workdir=run", "extra")
     assert (
-        "flags are --config, --config.KEY, --workdir, --split and --rows; got ['extra']" in message
+        "--process and --distributed; got ['extra']" in message
     )
 
 

@@ -20,7 +20,8 @@ NEVER = (
     *("PIL", "datasets", "pyarrow", "tensorflow_datasets", "timm", "transformers"),
 )
 FLOW = [
-    ("types", "errors", "files", "text_table", "progress", "tensors", "version", "entry_point"),
+    ("types", "errors", "distributed", "preemption", "files", "text_table", "progress", "tensors"),
+    ("version", "entry_point"),
     ("hub", "lazy_tensors"),
     ("losses",),
     ("scores",),

@@ -70,6 +70,10 @@ class RowOrder:
         """The pass, from 0, that a step belongs to."""
         return step // self.steps_per_epoch
 
+    def size(self, step: int) -> int:
+        """Rows of the batch of a step."""
+        return self.batch_size
+
     def batch(self, step: int) -> np.ndarray:
         """The rows of the batch that optimizer step `step` (from 0) trains on.
 
@@ -113,6 +117,11 @@ class OfficialOrder:
     def epoch(self, step: int) -> int:
         """The pass, from 0, that a step belongs to."""
         return step // self.steps_per_epoch
+
+    def size(self, step: int) -> int:
+        """Rows of the batch of a step."""
+        left = self.rows - step % self.steps_per_epoch * self.batch_size
+        return min(left, self.batch_size)
 
     def batch(self, step: int) -> np.ndarray:
         """The rows of the batch that optimizer step `step` (from 0) trains on.

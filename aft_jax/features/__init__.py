@@ -1,5 +1,6 @@
 """The feature store: teachers' features on disk, bound to their teacher and their examples."""
 
+from aft_jax.features.choice import DEVICE_SHARE as DEVICE_SHARE
 from aft_jax.features.choice import free_memory as free_memory
 from aft_jax.features.combined import one_after_another as one_after_another
 from aft_jax.features.combined import side_by_side as side_by_side

@@ -7,10 +7,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from aft_jax.features.residency import TeacherFeatures, common_views
+from aft_jax.features.residency import Source, TeacherFeatures, common_views
+from aft_jax.types import PyTree
 
 
 def side_by_side(parts: Sequence[TeacherFeatures]) -> TeacherFeatures:
@@ -28,10 +28,13 @@ def side_by_side(parts: Sequence[TeacherFeatures]) -> TeacherFeatures:
     common_views({name: part._views for part in parts for name in part.dims})
     rows = {name: starts for part in parts for name, starts in part._rows.items()}
 
-    def gather(wanted: Mapping[str, np.ndarray]) -> Mapping[str, jax.Array]:
+    def load(wanted: Mapping[str, np.ndarray]) -> PyTree:
+        return [part.source.load({name: wanted[name] for name in part._rows}) for part in parts]
+
+    def gather(tables: PyTree, loaded: PyTree) -> dict[str, jax.Array]:
         found: dict[str, jax.Array] = {}
-        for part in parts:
-            found |= part._gather({name: wanted[name] for name in part._rows})
+        for part, *arguments in zip(parts, tables, loaded, strict=True):
+            found |= part.source.gather(*arguments)
         return found
 
     absent = np.any([starts < 0 for starts in rows.values()], axis=0)
@@ -41,8 +44,8 @@ def side_by_side(parts: Sequence[TeacherFeatures]) -> TeacherFeatures:
         residency=_slowest([part.residency for part in parts]),
         missing=int(np.count_nonzero(absent)),
         reason="; ".join(dict.fromkeys(part.reason for part in parts)),
+        source=Source([part.source.tables for part in parts], load, gather),
         _rows=rows,
-        _gather=gather,
     )
 
 
@@ -62,25 +65,30 @@ def one_after_another(first: TeacherFeatures, second: TeacherFeatures) -> Teache
     def moved(name: str, starts: np.ndarray) -> np.ndarray:
         return np.where(starts < 0, -1, starts + ends[name])
 
-    def gather(wanted: Mapping[str, np.ndarray]) -> Mapping[str, jax.Array]:
+    def load(wanted: Mapping[str, np.ndarray]) -> PyTree:
         in_first = {name: np.where(rows < ends[name], rows, -1) for name, rows in wanted.items()}
         in_second = {
             name: np.where(rows < ends[name], -1, rows - ends[name])
             for name, rows in wanted.items()
         }
+        return first.source.load(in_first), second.source.load(in_second)
+
+    def gather(tables: PyTree, loaded: PyTree) -> dict[str, jax.Array]:
+        early = first.source.gather(tables[0], loaded[0])
+        late = second.source.gather(tables[1], loaded[1])
         # What is not there comes back zero, so that the sum is whichever part has the row.
-        return jax.tree.map(jnp.add, first._gather(in_first), second._gather(in_second))
+        return {name: early[name] + late[name] for name in early}
 
     return dataclasses.replace(
         first,
         residency=_slowest([first.residency, second.residency]),
         missing=first.missing + second.missing,
         reason="; ".join(dict.fromkeys([first.reason, second.reason])),
+        source=Source((first.source.tables, second.source.tables), load, gather),
         _rows={
             name: np.concatenate([starts, moved(name, second._rows[name])])
             for name, starts in first._rows.items()
         },
-        _gather=gather,
     )
 
 

@@ -10,6 +10,7 @@ import pathlib
 from typing import Any
 
 from aft_jax.errors import StoreError
+from aft_jax.files import full_disk, is_full
 
 READ_SECONDS = 600.0
 """The longest a single file may take to arrive; one is at most 64 MiB."""
@@ -72,10 +73,14 @@ class Directory:
 
         Raises:
             StoreError: it cannot be written.
+            StorageError: the disk is full; no part of the file is there.
         """
         try:
             self._kvstore().write(name, content).result(timeout=READ_SECONDS)
         except Exception as error:
+            if self.local is not None and is_full(error):
+                kept = "Finished files and shards stay."
+                raise full_disk(self.local / name, len(content), kept) from error
             raise self._error("written", name, error) from error
 
     def names(self) -> list[str]:

@@ -1,8 +1,9 @@
 """Teachers' features while a run reads them: on the device, in host memory, or on disk."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from aft_jax.features.choice import Choice, choose
 from aft_jax.features.finite import require_finite
 from aft_jax.features.reader import FeatureStore, require_places
 from aft_jax.features.rows import ShardRows
+from aft_jax.types import PyTree
 
 PLACES = {
     "device": "are kept on the device",
@@ -23,8 +25,20 @@ PLACES = {
 }
 RESIDENCIES = ("auto", *PLACES)
 
-Gather = Callable[[Mapping[str, np.ndarray]], Mapping[str, jax.Array]]
-"""Store name -> [b] rows of that store (its length for none), to name -> global [b, t]."""
+
+class Source(NamedTuple):
+    """Where features come from, in a part for the host and a pure one for the device.
+
+    Attributes:
+        tables: a tree of arrays, whole on every device; without leaves where the host reads rows.
+        load: store name -> [b] rows of that store (-1 for none), to a tree of host arrays with b
+            rows.
+        gather: (tables, what `load` returned) -> name -> [b, t]; to be called under jit.
+    """
+
+    tables: PyTree
+    load: Callable[[Mapping[str, np.ndarray]], PyTree]
+    gather: Callable[[PyTree, PyTree], Mapping[str, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,28 +51,29 @@ class TeacherFeatures:
         residency: "device", "host" or "stream".
         missing: examples of the split without features.
         reason: why they are where they are.
+        sharding: rows of a batch over the devices.
+        source: of the rows.
     """
 
     dims: Mapping[str, int]
     residency: str
     missing: int
     reason: str
+    sharding: NamedSharding
+    source: Source
     _rows: Mapping[str, np.ndarray]
     _views: int
-    _gather: Gather
 
-    def batch(
-        self, rows: np.ndarray, views: np.ndarray | None
-    ) -> tuple[Mapping[str, jax.Array], np.ndarray]:
-        """The features of a batch.
+    def load(self, rows: np.ndarray, views: np.ndarray | None) -> tuple[PyTree, np.ndarray]:
+        """What the host has to tell the device of a batch.
 
         Args:
             rows: [b] positions in the split; under several processes, those that this one loads.
             views: [b] which stored view each example shows, None for stores without views.
 
         Returns:
-            (name -> global array [b, t] sharded by rows, in the stored dtype; [b] float32, 1 where
-            every teacher has features of the example). Features that are not there are zero.
+            (host arrays with b rows for `source.gather`; [b] float32, 1 where every teacher has
+            features of the example).
 
         Raises:
             ConfigError: views are given and the stores have none, or the other way round.
@@ -73,7 +88,35 @@ class TeacherFeatures:
         present = np.all([starts >= 0 for starts in first.values()], axis=0)
         shift = 0 if views is None else np.asarray(views)
         wanted = {name: np.where(starts < 0, -1, starts + shift) for name, starts in first.items()}
-        return self._gather(wanted), present.astype(np.float32)
+        return self.source.load(wanted), present.astype(np.float32)
+
+    def batch(
+        self, rows: np.ndarray, views: np.ndarray | None
+    ) -> tuple[Mapping[str, jax.Array], np.ndarray]:
+        """The features of a batch.
+
+        Args:
+            rows: as in `load`.
+            views: as in `load`.
+
+        Returns:
+            (name -> global array [b, t] sharded by rows, in the stored dtype; [b] float32, 1 where
+            every teacher has features of the example). Features that are not there are zero.
+
+        Raises:
+            ConfigError: as in `load`.
+        """
+        loaded, present = self.load(rows, views)
+        place = functools.partial(jax.make_array_from_process_local_data, self.sharding)
+        return self.gathered(jax.tree.map(place, loaded)), present
+
+    def gathered(self, loaded: PyTree) -> Mapping[str, jax.Array]:
+        """Name -> global [b, t], from the global arrays of what `load` returned."""
+        return self._gather(self.source.tables, loaded)
+
+    @functools.cached_property
+    def _gather(self) -> Callable[[PyTree, PyTree], Mapping[str, jax.Array]]:
+        return jax.jit(self.source.gather, out_shardings=self.sharding)
 
     def describe(self) -> str:
         """One line: what was chosen, how large it is and why."""
@@ -127,9 +170,10 @@ def load_features(
         residency=choice.residency,
         missing=int(np.count_nonzero(absent)),
         reason=choice.reason,
+        sharding=sharding,
+        source=_make_source(choice, stores, stored, columns, sharding),
         _rows=starts,
         _views=views,
-        _gather=_make_gather(choice, stores, stored, columns, sharding),
     )
 
 
@@ -174,23 +218,22 @@ def columns_of(stores: Mapping[str, FeatureStore]) -> dict[str, tuple[str, int, 
     }
 
 
-def _make_gather(
+def _make_source(
     choice: Choice,
     stores: Mapping[str, FeatureStore],
     stored: Mapping[str, ShardRows],
     columns: Mapping[str, tuple[str, int, int]],
     sharding: NamedSharding,
-) -> Gather:
+) -> Source:
     if choice.residency == "stream":
-        return _from_host({name: rows.gather for name, rows in stored.items()}, columns, sharding)
+        return _from_host({name: rows.gather for name, rows in stored.items()}, columns)
     resident = {name: _Resident(rows.read_all()) for name, rows in stored.items()}
     for name, rows in resident.items():
         require_finite(stores[name], rows.gather)
     if choice.residency == "device":
-        return _from_device(
-            {name: rows.array for name, rows in resident.items()}, columns, sharding
-        )
-    return _from_host({name: rows.gather for name, rows in resident.items()}, columns, sharding)
+        arrays = {name: rows.array for name, rows in resident.items()}
+        return _from_device(arrays, columns, sharding)
+    return _from_host({name: rows.gather for name, rows in resident.items()}, columns)
 
 
 class _Resident:
@@ -208,49 +251,40 @@ class _Resident:
 def _from_host(
     gathers: Mapping[str, Callable[[np.ndarray], np.ndarray]],
     columns: Mapping[str, tuple[str, int, int]],
-    sharding: NamedSharding,
-) -> Gather:
-    def gather(wanted: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+) -> Source:
+    def load(wanted: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         found = {}
         for name, rows in wanted.items():
             values = gathers[name](np.maximum(rows, 0))
             values[rows < 0] = 0
             found[name] = values
         return {
-            label: jax.make_array_from_process_local_data(
-                sharding, np.ascontiguousarray(found[name][:, start:stop])
-            )
+            label: np.ascontiguousarray(found[name][:, start:stop])
             for label, (name, start, stop) in columns.items()
         }
 
-    return gather
+    return Source({}, load, lambda tables, loaded: loaded)
 
 
 def _from_device(
     arrays: Mapping[str, np.ndarray],
     columns: Mapping[str, tuple[str, int, int]],
     sharding: NamedSharding,
-) -> Gather:
+) -> Source:
     everywhere = NamedSharding(sharding.mesh, P())
     tables = {
         name: jax.make_array_from_process_local_data(everywhere, array)
         for name, array in arrays.items()
     }
 
-    def pick(tables: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, jax.Array]:
+    def gather(tables: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, jax.Array]:
         found = {}
         for name, rows in wanted.items():
             there = jnp.take(tables[name], jnp.maximum(rows, 0), axis=0)
             found[name] = jnp.where((rows >= 0)[:, None], there, jnp.zeros_like(there))
         return {label: found[name][:, start:stop] for label, (name, start, stop) in columns.items()}
 
-    compiled = jax.jit(pick, out_shardings=sharding)
+    def load(wanted: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: rows.astype(np.int32) for name, rows in wanted.items()}
 
-    def gather(wanted: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        rows = {
-            name: jax.make_array_from_process_local_data(sharding, value.astype(np.int32))
-            for name, value in wanted.items()
-        }
-        return compiled(tables, rows)
-
-    return gather
+    return Source(tables, load, gather)

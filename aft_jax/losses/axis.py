@@ -10,6 +10,7 @@ Three layouts reach the loss:
 Everything here is linear and differentiates by itself.
 """
 
+import math
 from collections.abc import Hashable
 
 import jax
@@ -68,6 +69,15 @@ def whole_width(rows: jax.Array) -> jax.Array:
         return rows
     spec = PartitionSpec(jax.typeof(rows).sharding.spec[0], *[None] * (rows.ndim - 1))
     return jax.sharding.reshard(rows, NamedSharding(mesh, spec))
+
+
+def row_shards(rows: jax.Array) -> int:
+    """Over how many devices Explicit axes spread the rows; 1 where the types do not say."""
+    mesh = explicit_mesh(rows)
+    if mesh is None:
+        return 1
+    axes = jax.typeof(rows).sharding.spec[0] or ()
+    return math.prod(mesh.shape[axis] for axis in ([axes] if isinstance(axes, str) else axes))
 
 
 def explicit_mesh(array: jax.Array) -> jax.sharding.AbstractMesh | None:

@@ -19,8 +19,9 @@ from aft_jax.losses.axis import (
     transposed,
     whole_width,
 )
+from aft_jax.losses.centring import centring, inverse_lengths, order_one_factors
 from aft_jax.losses.moments import PRECISION
-from aft_jax.losses.rows import NORM_EPSILON, centred_unit_rows, order_one, outgrows_rounding
+from aft_jax.losses.rows import centred_unit_rows
 from aft_jax.types import Array, Float
 
 
@@ -56,14 +57,25 @@ def gram(rows: Float[Array, "r d"], axis_name: AxisName = None) -> Float[Array, 
     return _gram_forward(rows, axis_name)[0]
 
 
-def _product(rows: jax.Array, everyone: jax.Array) -> jax.Array:
-    return jnp.matmul(rows, everyone.T, precision=PRECISION)
+def row_products(rows: Float[Array, "r d"], others: Float[Array, "n d"]) -> Float[Array, "r n"]:
+    """x_i . x_j of two sets of rows, in full precision.
+
+    Args:
+        rows: [r, d].
+        others: [n, d].
+
+    Returns:
+        [r, n].
+    """
+    # Not `others.T`: under Auto axes rows would be gathered in two layouts, for this and for the
+    # backward pass.
+    return jax.lax.dot_general(rows, others, (((1,), (1,)), ((), ())), precision=PRECISION)
 
 
 def _gram_forward(rows, axis_name):
     rows = whole_width(rows)
     everyone = gather_rows(rows, axis_name)
-    return _product(rows, everyone), (rows, everyone)
+    return row_products(rows, everyone), (rows, everyone)
 
 
 def _gram_backward(axis_name, residuals, cotangent):
@@ -88,7 +100,7 @@ def _symmetric_product_backward(axis_name, residuals, outer):
     # of X's gradient is returned for `rows`.
     cotangent, rows, everyone = residuals
     all_outer = gather_rows(outer, axis_name)
-    for_cotangent = _product(outer, everyone) + _product(rows, all_outer)
+    for_cotangent = row_products(outer, everyone) + row_products(rows, all_outer)
     for_rows = _symmetric_product(cotangent, outer, all_outer, axis_name)
     return for_cotangent, for_rows, jnp.zeros_like(everyone)
 
@@ -185,16 +197,12 @@ def product_kernel(
     Returns:
         The kernel, `values` [r, b], and the scale that brought it to order one.
     """
-    row = mask[:, None]
-    kernel = row * gather_rows(mask, axis_name)[None, :]
-    diagonal, scale = mask, jnp.ones((), mask.dtype)
-    for features in factors:
-        rows, peak = order_one(jnp.where(row > 0, features, 0), axis_name)
+    features = order_one_factors(factors, mask, axis_name)
+    kernel = mask[:, None] * gather_rows(mask, axis_name)[None, :]
+    for rows in features.rows:
         products: jax.Array = gram(rows, axis_name)
         kernel = kernel * products
-        diagonal = diagonal * jnp.sum(jnp.square(rows), axis=1)
-        scale = scale * peak
-    return Kernel(kernel, diagonal), scale
+    return Kernel(kernel, features.diagonal), features.scale
 
 
 def centred_kernel(kernel: Kernel, mask: Float[Array, " r"], axis_name: AxisName = None) -> Kernel:
@@ -210,15 +218,11 @@ def centred_kernel(kernel: Kernel, mask: Float[Array, " r"], axis_name: AxisName
         cancels digits where the features' common offset is large against their spread.
     """
     values, diagonal = kernel
-    count = jnp.maximum(batch_sum(jnp.sum(mask), axis_name), 1)
     sums: jax.Array = _row_sums(values, axis_name)
-    row_mean = sums / count
-    mean = batch_sum(jnp.sum(row_mean), axis_name) / count
-    square = diagonal - 2 * row_mean + mean
-    live = outgrows_rounding(square, diagonal + 2 * jnp.abs(row_mean) + jnp.abs(mean)) & (mask > 0)
+    row_mean, mean, live, square = centring(sums, diagonal, mask, axis_name)
     pairs = live[:, None] & gather_rows(live, axis_name)[None, :]
     centred = values - row_mean[:, None] - gather_rows(row_mean, axis_name)[None, :] + mean
-    return Kernel(jnp.where(pairs, centred, 0), jnp.where(live, square, 0))
+    return Kernel(jnp.where(pairs, centred, 0), square)
 
 
 def product_cosine_kernel(
@@ -240,9 +244,7 @@ def product_cosine_kernel(
     """
     kernel, scale = product_kernel(factors, mask, axis_name)
     values, square = centred_kernel(kernel, mask, axis_name)
-    live = square != 0  # NaN is no zero
-    norm = jnp.sqrt(jnp.where(live, square, 1))
-    inverse = jnp.where(live, 1 / (norm + NORM_EPSILON / scale), 0)
+    inverse = inverse_lengths(square, scale)
     cosines = values * inverse[:, None] * gather_rows(inverse, axis_name)[None, :]
     return Kernel(cosines, square * jnp.square(inverse))
 

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from aft_jax.losses import kernels
-from aft_jax.losses.aft import long_batch
 from aft_jax.losses.axis import AxisName, batch_sum
 from aft_jax.losses.moments import cross_moment, second_moment
 from aft_jax.losses.rows import centred_rows, order_one, unit_rows
+from aft_jax.losses.squares import long_batch
 from aft_jax.losses.validation import checked_inputs
 from aft_jax.types import Array, Float, StudentFeatures
 

@@ -8,6 +8,7 @@ from aft_jax.students.student import STUDENTS as STUDENTS
 from aft_jax.students.student import make_student as make_student
 from aft_jax.students.student import normalised as normalised
 from aft_jax.students.student import parameter_count as parameter_count
+from aft_jax.students.student import with_precision as with_precision
 from aft_jax.students.weights import SavedStudent as SavedStudent
 from aft_jax.students.weights import has_student as has_student
 from aft_jax.students.weights import load_student as load_student

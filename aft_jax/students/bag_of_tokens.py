@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from aft_jax.students.layers.dense import Dense
 from aft_jax.students.layers.options import check_positive, check_share
 from aft_jax.students.layers.precision import compute_dtype
 from aft_jax.types import StudentOutput
@@ -53,7 +54,7 @@ class DenseStack(nn.Module):
         """[b, ...] -> [b, d] in float32, d the last width."""
         for width in self.widths:
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-            x = nn.relu(nn.Dense(width, dtype=self.dtype)(x))
+            x = nn.relu(Dense(width, self.dtype, kernel_init=nn.initializers.lecun_normal())(x))
         return x.astype(jnp.float32)
 
 
@@ -101,7 +102,7 @@ def bag_of_tokens(
         embedding: width of a token's embedding.
         widths: outputs of the dense layers.
         dropout: share of each dense layer's inputs that training drops.
-        dtype: of the dense layers, "float32" or "bfloat16".
+        dtype: of the dense layers, "float32", "bfloat16" or "float16".
 
     Returns:
         The module.

@@ -237,7 +237,7 @@ def bert(
         epsilon: of the norms.
         pooler: see `POOLERS`.
         dropout: see `Bert`.
-        dtype: of the products, "float32" or "bfloat16".
+        dtype: of the products, "float32", "bfloat16" or "float16".
         remat: see `stack`.
 
     Returns:

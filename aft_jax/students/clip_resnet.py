@@ -16,7 +16,7 @@ from aft_jax.students.layers.convolution import Convolution, Pointwise
 from aft_jax.students.layers.dense import INIT
 from aft_jax.students.layers.norm import BatchNorm
 from aft_jax.students.layers.options import check_positive
-from aft_jax.students.layers.precision import compute_dtype
+from aft_jax.students.layers.precision import compute_dtype, plus
 from aft_jax.students.layers.projection import Projection
 from aft_jax.students.layers.stages import check_depths
 from aft_jax.students.vit import ProbeAttention
@@ -84,7 +84,7 @@ class MeanAttention(nn.Module):
         batch, channels = x.shape[0], x.shape[-1]
         x = x.reshape(batch, -1, channels)
         x = jnp.concatenate([jnp.mean(x, axis=1, keepdims=True), x], axis=1)
-        x = x + self.param("positions", INIT, x.shape[1:]).astype(self.dtype)[None]
+        x = plus(x, self.param("positions", INIT, x.shape[1:]))
         x = ProbeAttention(self.heads, self.dtype, name="qkv")(x[:, :1], x)
         x = x.reshape(batch, channels)
         return Projection(self.output, use_bias=True, dtype=self.dtype, name="out")(x)

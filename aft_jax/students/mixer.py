@@ -112,7 +112,7 @@ def mixer(
         token_hidden: of the MLPs along the tokens.
         channel_hidden: of the MLPs along the channels.
         epsilon: of the norms.
-        dtype: of the products, "float32" or "bfloat16".
+        dtype: of the products, "float32", "bfloat16" or "float16".
         remat: see `stack`.
 
     Returns:

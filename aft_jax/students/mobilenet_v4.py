@@ -208,7 +208,7 @@ def mobilenet_v4(
         blocks: a list of stages, each a list of blocks such as {"kind": "universal", "start": 5,
             "middle": 3, "stride": 2, "expansion": 4, "channels": 96}, see `KINDS`.
         head_width: d, width of the features.
-        dtype: of the products and activations, "float32" or "bfloat16".
+        dtype: of the products and activations, "float32", "bfloat16" or "float16".
         remat: see `MobileTower`.
 
     Returns:

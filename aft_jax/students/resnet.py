@@ -163,7 +163,7 @@ def resnet(
         stem_width: channels of the first convolution.
         stride_first: whether a bottleneck's stride is on its first convolution.
         zero_init_last: whether, of random weights, the last norm of each block has scale zero.
-        dtype: of products and activations, "float32" or "bfloat16".
+        dtype: of products and activations, "float32", "bfloat16" or "float16".
         remat: whether activations inside a block are computed again for the gradient.
 
     Returns:

@@ -154,7 +154,7 @@ def resnet_v2(
         width: of the first stage's blocks.
         stem_width: channels of the first convolution.
         groups: of channels, in each norm.
-        dtype: of products and activations, "float32" or "bfloat16".
+        dtype: of products and activations, "float32", "bfloat16" or "float16".
         remat: whether activations inside a block are computed again for the gradient instead of
             kept: memory for time.
 

@@ -71,7 +71,7 @@ def small_cnn(num_classes: int, widths: Any, strides: Any, dtype: Any = "float32
         num_classes: k, the head's outputs.
         widths: channels of each convolution.
         strides: of each convolution.
-        dtype: of the convolutions, "float32" or "bfloat16".
+        dtype: of the convolutions, "float32", "bfloat16" or "float16".
 
     Returns:
         The module.

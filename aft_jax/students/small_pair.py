@@ -69,7 +69,7 @@ def small_pair(
         embedding: width of a token's embedding.
         widths: outputs of the dense layers.
         dropout: share of each dense layer's inputs that training drops.
-        dtype: of the convolutions and dense layers, "float32" or "bfloat16".
+        dtype: of the convolutions and dense layers, "float32", "bfloat16" or "float16".
 
     Returns:
         The module.

@@ -23,7 +23,7 @@ from aft_jax.students.layers.options import (
     check_heads,
     check_positive,
 )
-from aft_jax.students.layers.precision import compute_dtype
+from aft_jax.students.layers.precision import compute_dtype, plus
 from aft_jax.students.layers.transformer import ACTIVATIONS, Block, Mlp, stack
 
 POOLINGS = ("cls", "mean", "cls_mean", "map")
@@ -45,9 +45,9 @@ class ProbeAttention(nn.Module):
         """Query [b, 1, w] and tokens [b, l, w] -> [b, 1, heads, w / heads]."""
         width, shape = x.shape[-1], (3, self.heads, x.shape[-1] // self.heads)
         kernel = self.param("kernel", INIT, (width, *shape)).astype(self.dtype)
-        bias = self.param("bias", nn.initializers.zeros, shape).astype(self.dtype)
-        query = jnp.einsum("blw,whd->blhd", probe, kernel[:, 0]) + bias[None, None, 0]
-        both = jnp.einsum("blw,wphd->blphd", x, kernel[:, 1:]) + bias[None, None, 1:]
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        query = plus(jnp.einsum("blw,whd->blhd", probe, kernel[:, 0]), bias[0])
+        both = plus(jnp.einsum("blw,wphd->blphd", x, kernel[:, 1:]), bias[1:])
         return attend(query, both[:, :, 0], both[:, :, 1])
 
 
@@ -72,8 +72,8 @@ class AttentionPool(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, l, w] -> [b, w] in float32."""
         batch, _, width = x.shape
-        probe = self.param("probe", INIT, (width,)).astype(self.dtype)
-        probe, x = jnp.broadcast_to(probe, (batch, 1, width)), x.astype(self.dtype)
+        probe = jnp.broadcast_to(self.param("probe", INIT, (width,)), (batch, 1, width))
+        probe, x = probe.astype(self.dtype), x.astype(self.dtype)
         y = ProbeAttention(self.heads, self.dtype, name="qkv")(probe, x).reshape(batch, width)
         y = Dense(width, self.dtype, name="out")(y)
         inner = LayerNorm(self.epsilon, self.dtype, name="norm")(y)
@@ -161,17 +161,16 @@ class VisionTower(nn.Module):
         )
         extra = int(self.class_token and self.class_position)
         positions = self.param("positions", INIT, (x.shape[1] + extra, self.width))
-        positions = positions.astype(self.dtype)[None]
-        x = x + positions[:, extra:]
+        x = plus(x, positions[extra:])
         prefix = []
         if self.class_token:
-            token = self.param("class_token", INIT, (self.width,)).astype(self.dtype)[None, None]
-            prefix.append(token + positions[:, :1] if extra else token)
+            token = self.param("class_token", INIT, (self.width,))[None]
+            prefix.append(token + positions[:1] if extra else token)
         if self.registers:
-            tokens = self.param("registers", INIT, (self.registers, self.width))
-            prefix.append(tokens.astype(self.dtype)[None])
-        rows = [jnp.broadcast_to(part, (len(x), *part.shape[1:])) for part in prefix]
-        return jnp.concatenate([*rows, x], axis=1)
+            prefix.append(self.param("registers", INIT, (self.registers, self.width)))
+        # Spread over the rows before they are rounded, so that gradients are summed in float32.
+        rows = [jnp.broadcast_to(part[None], (len(x), *part.shape)) for part in prefix]
+        return jnp.concatenate([*(part.astype(x.dtype) for part in rows), x], axis=1)
 
     def _pooled(self, x: jax.Array) -> jax.Array:
         """[b, prefix + patches, w] -> [b, d] in float32."""

@@ -24,7 +24,7 @@ from aft_jax.features import (
     store_path,
 )
 from aft_jax.teachers import identify_teacher
-from aft_jax.training.sharding import to_global
+from aft_jax.training.sharding import own_rows, to_global
 from aft_jax.types import Batch, PyTree
 
 _LOG = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def open_stores(config: Config, dataset: Dataset) -> dict[str, FeatureStore]:
     return stores
 
 
-def train_batch(
+def host_batch(
     data: StudentData,
     features: TeacherFeatures | None,
     order: Order,
@@ -154,8 +154,8 @@ def train_batch(
     views: int,
     sharding: NamedSharding,
     among: np.ndarray | None = None,
-) -> Batch:
-    """The global batch of a training step.
+) -> dict[str, Any]:
+    """This process's rows of a training step's batch, on the host.
 
     Args:
         data: the training split.
@@ -168,10 +168,11 @@ def train_batch(
             for those of the batch.
 
     Returns:
-        The batch; a pure function of the arguments.
+        The fields of `Batch`, with what `features.source.gather` reads for "teacher_features"; a
+        pure function of the arguments.
     """
     everyone = order.batch(step)
-    rows = _own(everyone)
+    rows = own_rows(everyone, sharding)
     ids, epoch = data.dataset.ids[rows], order.epoch(step)
     numbers = pick_views(order.seed, epoch, ids, views) if views > 0 else None
     keys = None
@@ -181,14 +182,31 @@ def train_batch(
     elif views < 0:
         keys = [f"{name}/{order.seed}/{epoch}" for name in ids]
     ones = np.ones(len(rows), np.float32)
-    named, has_features = features.batch(rows, numbers) if features else ({}, ones)
-    host = {
+    loaded, has_features = features.load(rows, numbers) if features else ({}, ones)
+    return {
         "inputs": data.inputs(rows, views=keys, among=everyone if among is None else among),
         "labels": data.dataset.labels[rows],
         "mask": ones,
         "feature_mask": has_features,
+        "teacher_features": loaded,
     }
-    return Batch(**to_global(host, sharding), teacher_features=named)
+
+
+def train_batch(
+    data: StudentData,
+    features: TeacherFeatures | None,
+    order: Order,
+    step: int,
+    views: int,
+    sharding: NamedSharding,
+    among: np.ndarray | None = None,
+) -> Batch:
+    """The global batch of a training step; arguments as for `host_batch`."""
+    host = host_batch(data, features, order, step, views, sharding, among)
+    batch = Batch(**to_global(host, sharding))
+    if features is None:
+        return batch
+    return batch._replace(teacher_features=features.gathered(batch.teacher_features))
 
 
 def eval_batch(
@@ -208,7 +226,7 @@ def eval_batch(
     Returns:
         The batch.
     """
-    rows, mask = _own(padded.rows), _own(padded.mask)
+    rows, mask = own_rows(padded.rows, sharding), own_rows(padded.mask, sharding)
     host = {
         "inputs": data.inputs(rows, among=padded.rows if among is None else among),
         "labels": data.dataset.labels[rows],
@@ -234,9 +252,3 @@ def eval_batches(
     return prefetched(
         lambda number: eval_batch(data, padded[number], sharding), 0, len(padded), THREADS, THREADS
     )
-
-
-def _own(rows: np.ndarray) -> np.ndarray:
-    """This process's share of a global batch."""
-    share = len(rows) // jax.process_count()
-    return rows[jax.process_index() * share : (jax.process_index() + 1) * share]

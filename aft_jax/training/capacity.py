@@ -12,7 +12,6 @@ from aft_jax.students import parameter_count
 from aft_jax.training.batches import train_batch
 from aft_jax.training.experiment import Experiment
 from aft_jax.training.sharding import row_sharded
-from aft_jax.training.tuner import plain_step
 
 SMALL = 10_000_000
 """Parameters up to which a student leaves a device idle for much of its step, as a rule of thumb;
@@ -90,7 +89,7 @@ def bytes_of_trial(experiment: Experiment) -> int:
     order = experiment.protocol.order(0)
     views, rows = experiment.config.views, row_sharded(experiment.mesh)
     batch = train_batch(experiment.train, experiment.features, order, 0, views, rows)
-    step = jax.make_jaxpr(plain_step(experiment))
+    step = jax.make_jaxpr(experiment.step)
     traced = step(state, batch, jnp.float32(0), jax.random.key(0))
     held = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     return 2 * held + _results(traced.jaxpr)

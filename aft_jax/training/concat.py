@@ -17,7 +17,14 @@ from aft_jax.config import Config, InputsConfig, TeacherConfig, read_inputs
 from aft_jax.data import Dataset, make_inputs
 from aft_jax.errors import ConfigError, UsageError
 from aft_jax.losses.factors import named_factors, tensor_product
-from aft_jax.students import SavedStudent, Start, load_student, make_student, normalised
+from aft_jax.students import (
+    SavedStudent,
+    Start,
+    load_student,
+    make_student,
+    normalised,
+    with_precision,
+)
 from aft_jax.students.layers.head import HEAD
 from aft_jax.training.batches import StudentData
 from aft_jax.training.learner import Learner, built_width, trained_start
@@ -64,7 +71,9 @@ def concat(config: Config) -> Learner:
     for name, teacher in config.teachers.items():
         _require_flax(name, teacher)
     saved = {name: load_student(pathlib.Path(x.source)) for name, x in config.teachers.items()}
-    bodies = {name: _body(_description(student)) for name, student in saved.items()}
+    bodies = {
+        name: _body(_description(student, config.precision)) for name, student in saved.items()
+    }
     weights = _bodies_of({name: student.variables for name, student in saved.items()})
     options = {"teachers": {name: body.options for name, body in bodies.items()}}
     start = Start(options, lambda variables: _filled(variables, weights), {})
@@ -96,12 +105,12 @@ def _require_flax(name: str, teacher: TeacherConfig) -> None:
         )
 
 
-def _description(saved: SavedStudent) -> dict[str, Any]:
+def _description(saved: SavedStudent, precision: str) -> dict[str, Any]:
     inputs = dataclasses.asdict(saved.inputs)
     return {
         "name": saved.name,
         "classes": len(saved.classes),
-        "options": saved.options,
+        "options": with_precision(saved.name, saved.options, precision),
         "inputs": inputs,
     }
 

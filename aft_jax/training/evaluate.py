@@ -20,7 +20,7 @@ from aft_jax.training import metrics
 from aft_jax.training.batches import StudentData, eval_batches
 from aft_jax.training.methods import saved_learner
 from aft_jax.training.predictions import Predictions, join_predictions, save_predictions
-from aft_jax.training.sharding import data_mesh, replicated, row_sharded
+from aft_jax.training.sharding import data_mesh, placed, replicated, row_sharded
 from aft_jax.training.step import EvalStep, RowPredictions, compile_eval_step
 from aft_jax.training.workdir import read_config
 from aft_jax.types import PyTree
@@ -102,7 +102,8 @@ def evaluate(workdir: pathlib.Path, split: str = "tune") -> dict[str, float]:
     mesh = data_mesh(config.devices, config.batch_size)
     learner = saved_learner(config, saved)
     student = learner.make(dataset.classes)
-    variables = jax.device_put(saved.variables, replicated(mesh))
+    everywhere = replicated(mesh)
+    variables = jax.tree.map(lambda leaf: placed(leaf, everywhere), saved.variables)
     read = learner.read(dataset)
     eval_step = compile_eval_step(student, mesh)
     values, predictions = predict_on(eval_step, variables, read, config.batch_size, mesh)

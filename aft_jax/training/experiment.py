@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 from aft_jax.config import Config
@@ -20,6 +21,7 @@ from aft_jax.errors import ConfigError, UsageError
 from aft_jax.features import TeacherFeatures
 from aft_jax.losses.factors import named_factors
 from aft_jax.students import Start
+from aft_jax.training.accumulation import micro_batches
 from aft_jax.training.batches import (
     StudentData,
     one_after_another,
@@ -28,18 +30,27 @@ from aft_jax.training.batches import (
     teacher_features,
 )
 from aft_jax.training.evidence import FIT_SEED, gather_evidence, start_features
+from aft_jax.training.feed import Feed, make_feed
 from aft_jax.training.learner import Learner
 from aft_jax.training.methods import LEARNERS, Method, find_method
 from aft_jax.training.protocol import Protocol, make_protocol
-from aft_jax.training.sharding import data_mesh, replicated, row_sharded
+from aft_jax.training.sharding import (
+    data_mesh,
+    root_key,
+    row_sharded,
+    state_shardings,
+)
 from aft_jax.training.start import start_variables, starts_at_random, with_known
 from aft_jax.training.state import TrainState, new_state
 from aft_jax.training.step import (
     EvalStep,
+    TrainCall,
     TrainStep,
     compile_eval_step,
+    compile_train_call,
     compile_train_step,
     make_train_step,
+    whole_batch,
 )
 from aft_jax.types import FeatureSpec, PyTree, Regularizer, Student
 
@@ -66,8 +77,11 @@ class Experiment:
         regularizer: the method.
         protocol: the steps, and what each does with its rows and gradients.
         mesh: the devices.
+        feed: what the compiled steps read.
         new_state: root key -> state at step 0 with random weights.
-        train_step: compiled.
+        step: one optimizer step, pure.
+        train_step: that step on one batch, compiled.
+        train_call: several steps on what the feed loaded, compiled.
         eval_step: compiled.
     """
 
@@ -84,8 +98,11 @@ class Experiment:
     regularizer: Regularizer
     protocol: Protocol
     mesh: Mesh
+    feed: Feed
     new_state: Callable[[jax.Array], TrainState]
+    step: TrainStep
     train_step: TrainStep
+    train_call: TrainCall
     eval_step: EvalStep
 
     @property
@@ -154,7 +171,7 @@ def build(
     data = data or load_data(config)
     train, tune, _ = _read(config, learner, data)
     student, start = learner.make(train.dataset.classes), learner.start(train)
-    mesh = data_mesh(config.devices, config.batch_size)
+    mesh = data_mesh(config.devices, config.batch_size, config.accumulation_steps)
     if not method.reads_teachers:
         features = None
     elif features is None:
@@ -171,6 +188,11 @@ def build(
     def fresh_state(key: jax.Array) -> TrainState:
         return new_state(key, student, regularizer, optimizer, spec, example)
 
+    abstract = jax.eval_shape(fresh_state, jax.random.key(0))
+    placed = state_shardings(mesh, abstract, config.state_sharding)
+    _warn_of_micro_batches(config, abstract)
+    step = make_step(config, student, regularizer, optimizer, mesh)
+    feed = make_feed(config, train, features, protocol.steps, mesh)
     return Experiment(
         config=config,
         data=data,
@@ -185,17 +207,44 @@ def build(
         regularizer=regularizer,
         protocol=protocol,
         mesh=mesh,
-        new_state=jax.jit(fresh_state, out_shardings=replicated(mesh)),
-        train_step=compile_train_step(make_train_step(student, regularizer, optimizer), mesh),
+        feed=feed,
+        new_state=jax.jit(fresh_state, out_shardings=placed),
+        step=step,
+        train_step=compile_train_step(step, mesh, placed),
+        train_call=compile_train_call(step, feed.gather, mesh, placed),
         eval_step=compile_eval_step(student, mesh),
     )
 
 
+def make_step(
+    config: Config,
+    student: Student,
+    regularizer: Regularizer,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+) -> TrainStep:
+    """The optimizer step that a config asks for, pure: whole batches or micro-batches.
+
+    Args:
+        config: the run's config.
+        student: the student.
+        regularizer: the regularizer.
+        optimizer: of the tree {"student": ..., "regularizer": ...}.
+        mesh: the devices.
+
+    Returns:
+        The step.
+    """
+    if config.accumulation_steps == 1:
+        return make_train_step(whole_batch(student, regularizer), optimizer)
+    parts = micro_batches(student, regularizer, config.accumulation_steps, mesh)
+    return make_train_step(parts, optimizer)
+
+
 def initial_state(experiment: Experiment, seed: int) -> TrainState:
     """The state at step 0: random by `seed`, but for a pre-trained body where there is one."""
-    sharding = replicated(experiment.mesh)
-    state = experiment.new_state(jax.device_put(jax.random.key(seed), sharding))
-    return state._replace(variables=with_known(state.variables, experiment.weights, sharding))
+    state = experiment.new_state(root_key(seed, experiment.mesh))
+    return state._replace(variables=with_known(state.variables, experiment.weights))
 
 
 def _read(config: Config, learner: Learner, data: RunData) -> RunData:
@@ -226,13 +275,22 @@ def _regularizer(
         if starts_at_random(weights):
             said = "the start is random: the method is fitted to the student of seed %d"
             _LOG.info(said, FIT_SEED)
-        example, everywhere = _example(train), replicated(mesh)
-        variables = start_variables(student, weights, example, FIT_SEED, everywhere)
+        variables = start_variables(student, weights, _example(train), FIT_SEED, mesh)
         return start_features(student, variables, train, config.batch_size, mesh)
 
     return method.regularizer(
         lambda: gather_evidence(config, train.dataset, tune.dataset, untrained)
     )
+
+
+def _warn_of_micro_batches(config: Config, state: TrainState) -> None:
+    if config.accumulation_steps > 1 and "batch_stats" in state.variables:
+        _LOG.warning(
+            "config.accumulation_steps=%d: batch normalisation sees %d rows at a time and not %d; "
+            "all else is as for the whole batch",
+            *(config.accumulation_steps, config.batch_size // config.accumulation_steps),
+            config.batch_size,
+        )
 
 
 def _check_params(regularizer: Regularizer, spec: FeatureSpec) -> None:

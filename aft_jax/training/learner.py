@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 from aft_jax.config import Config, InputsConfig
 from aft_jax.data import Dataset, vocabulary_size
 from aft_jax.errors import ConfigError
-from aft_jax.students import SavedStudent, Start, find_start, make_student, normalised
+from aft_jax.students import (
+    SavedStudent,
+    Start,
+    find_start,
+    make_student,
+    normalised,
+    with_precision,
+)
 from aft_jax.training.batches import StudentData, read_by_student
 from aft_jax.types import Student
 
@@ -45,12 +52,21 @@ def student_learner(config: Config) -> Learner:
 
     Raises:
         ConfigError: the weights belong to a model that our architecture cannot be, or read other
-            words than the config's tokenizer makes.
+            words than the config's tokenizer makes; or the student cannot compute in the config's
+            precision.
         UsageError: the weights are not to be had, damaged, or for another student or other inputs.
     """
+    name = config.student.name
+    if "dtype" in config.student.options:
+        raise ConfigError(
+            "config.student.options has no dtype: config.precision says what every student "
+            f"computes in; got {config.student.options['dtype']!r}. Set config.precision, and "
+            "leave the option out."
+        )
     start = find_start(config.student, config.inputs)
     _check_text(config, start)
-    return _learner(config, config.student.name, start)
+    options = with_precision(name, start.options, config.precision)
+    return _learner(config, name, start._replace(options=options))
 
 
 def saved_student(config: Config, saved: SavedStudent) -> Learner:

@@ -3,16 +3,22 @@
 import json
 import pathlib
 import statistics
+import time
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
+from tensorboardX.summary import scalar
 
-from aft_jax.files import write_whole
+from aft_jax.distributed import is_first, meet
+from aft_jax.files import full_disk, is_full, write_whole
 from aft_jax.types import HostMetrics
 
 FILE = "metrics.jsonl"
+_PROTO: Any = event_pb2  # protobuf makes its classes when it is imported
+FLUSH_SECONDS = 10.0
+"""How long TensorBoard may wait for a value; each flush waits for the disk."""
 
 
 def mean(states: Iterable[HostMetrics]) -> dict[str, float]:
@@ -34,7 +40,11 @@ def mean(states: Iterable[HostMetrics]) -> dict[str, float]:
 
 
 class MetricsWriter:
-    """Appends to a run's `metrics.jsonl` and TensorBoard events."""
+    """Appends to a run's `metrics.jsonl` and TensorBoard events; of several processes the first.
+
+    Events are written here and now: the usual writer's thread ends at the first error, in silence,
+    and then lets the run wait for it for ever.
+    """
 
     def __init__(self, workdir: pathlib.Path, first_step: int):
         """Opens the files and drops what lies beyond the step that training resumes from.
@@ -42,12 +52,27 @@ class MetricsWriter:
         Args:
             workdir: the run directory.
             first_step: steps done; lines of later steps are replayed, so they are removed.
+
+        Raises:
+            StorageError: the disk is full.
         """
         self._path = workdir / FILE
-        if self._path.exists():
+        self._writes = is_first()
+        there = self._path.exists()
+        meet(f"opening {FILE}")  # before the first process adds lines
+        if there:
             kept = [line for line in _complete_lines(self._path) if line["step"] <= first_step]
             write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept))
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
+        if not self._writes:
+            return
+        events = workdir / "tensorboard"
+        events.mkdir(parents=True, exist_ok=True)
+        # Its names have seconds: the step tells apart two writers that start in one.
+        self._events = EventsWriter(str(events / "events"), f".{first_step}")
+        self._flushed = 0.0
+        # TensorBoard hides what older files have from this step on.
+        purge = _PROTO.SessionLog(status=_PROTO.SessionLog.START)
+        self._events.write_event(_PROTO.Event(step=first_step + 1, session_log=purge))
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
         """Adds one line.
@@ -56,15 +81,32 @@ class MetricsWriter:
             step: optimizer steps done.
             split: which split the values are of: "train", "tune" or "test".
             values: name -> value.
+
+        Raises:
+            StorageError: the disk is full.
         """
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
-        for name, value in values.items():
-            self._events.add_scalar(f"{split}/{name}", np.float64(value), step)
+        if not self._writes:
+            return
+        line = json.dumps({"step": step, "split": split, **values}) + "\n"
+        try:
+            with self._path.open("a") as file:
+                file.write(line)
+            for name, value in values.items():
+                summary = scalar(f"{split}/{name}", float(value))
+                event = _PROTO.Event(wall_time=time.time(), step=step, summary=summary)
+                self._events.write_event(event)
+            if time.monotonic() - self._flushed > FLUSH_SECONDS:
+                self._events.flush()
+                self._flushed = time.monotonic()
+        except OSError as error:
+            if is_full(error):
+                raise full_disk(self._path, len(line)) from error
+            raise
 
     def close(self) -> None:
-        """Flushes the TensorBoard events."""
-        self._events.close()
+        """Closes the TensorBoard events."""
+        if self._writes:
+            self._events.close()
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:

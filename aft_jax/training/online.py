@@ -21,6 +21,7 @@ import optax
 
 from aft_jax.config import BETA_RANGE
 from aft_jax.training.experiment import Experiment
+from aft_jax.training.loss_scale import all_finite, guarded, scaled, unscaled
 from aft_jax.training.stacked import TunerStep
 from aft_jax.training.state import TrainState, stream_key, trainable
 from aft_jax.training.step import Terms, forward, joined_terms, objective_terms, task_metrics
@@ -36,7 +37,7 @@ class LookAhead(NamedTuple):
 
     Attributes:
         state: after the step.
-        slope: d L_tune(theta') / d beta.
+        slope: d L_tune(theta') / d beta; zero where a step of float16 is skipped.
         metrics: of the batch.
     """
 
@@ -128,8 +129,11 @@ def look_ahead(
 
     terms, pull, (metrics, variables) = jax.vjp(terms_of, params, has_aux=True)
     one, zero = jnp.ones_like(terms.task), jnp.zeros_like(terms.task)
-    (task,) = pull(Terms(one, zero))
-    (penalty,) = pull(Terms(zero, one))
+    unit = scaled(state.loss_scale, one)
+    task, penalty = (
+        unscaled(state.loss_scale, pull(of_one)[0])
+        for of_one in (Terms(unit, zero), Terms(zero, unit))
+    )
 
     def moved(beta: jax.Array) -> tuple[PyTree, tuple[PyTree, PyTree, PyTree]]:
         grads = jax.tree.map(lambda g, h: g + beta * h, task, penalty)
@@ -139,20 +143,29 @@ def look_ahead(
 
     weights, tangent, (after, opt_state, grads) = jax.jvp(moved, (beta,), (one,), has_aux=True)
     variables = {**variables, "params": weights}
-    slope = _inner(jax.grad(_tune_loss)(weights, student, variables, tune), tangent)
-    norm = optax.tree.norm(grads)
+    slope = _inner(_tune_gradient(student, variables, tune, state.loss_scale), tangent)
+    if state.loss_scale:
+        slope = jnp.where(all_finite((grads, slope)), slope, 0)
     metrics |= joined_terms(terms, beta, batch)[1]
-    metrics |= {"gradient_norm": (norm, jnp.ones_like(norm))}
-    return LookAhead(
-        TrainState(state.step + 1, variables, after["regularizer"], opt_state), slope, metrics
+    ahead = state._replace(
+        step=state.step + 1,
+        variables=variables,
+        regularizer=after["regularizer"],
+        opt_state=opt_state,
     )
+    ahead, metrics = guarded(state, ahead, grads, metrics)
+    return LookAhead(ahead, slope, metrics)
 
 
-def _tune_loss(weights: PyTree, student: Student, variables: PyTree, tune: Batch) -> jax.Array:
-    """The task loss in inference mode, as the tune split is evaluated."""
-    output, _ = student.apply({**variables, "params": weights}, tune.inputs, False, {})
-    total, count = task_metrics(output.logits, tune)["task_loss"]
-    return total / jnp.maximum(count, 1)
+def _tune_gradient(student: Student, variables: PyTree, tune: Batch, loss_scale: PyTree) -> PyTree:
+    """Of the task loss in inference mode, as the tune split is evaluated, by the weights."""
+
+    def tune_loss(weights: PyTree) -> jax.Array:
+        output, _ = student.apply({**variables, "params": weights}, tune.inputs, False, {})
+        total, count = task_metrics(output.logits, tune)["task_loss"]
+        return scaled(loss_scale, total / jnp.maximum(count, 1))
+
+    return unscaled(loss_scale, jax.grad(tune_loss)(variables["params"]))
 
 
 def _inner(gradient: PyTree, tangent: PyTree) -> jax.Array:

@@ -14,7 +14,7 @@ import numpy as np
 from aft_jax.config import BETA_RANGE
 from aft_jax.training.experiment import Experiment
 from aft_jax.training.stacked import with_fixed_beta
-from aft_jax.training.tuner import Exchange, Tuner, plain_step, with_beta_metric
+from aft_jax.training.tuner import Exchange, Tuner, with_beta_metric
 
 STREAM = 1
 """Sets these random numbers apart from those of the order of rows, which has the same seeds."""
@@ -42,7 +42,7 @@ def population(experiment: Experiment, seeds: Sequence[int], interval: int, fact
             sources[members], after[members] = members[inside.sources], inside.betas
         return Exchange(sources, after)
 
-    step = with_beta_metric(with_fixed_beta(plain_step(experiment)))
+    step = with_beta_metric(with_fixed_beta(experiment.step))
     return Tuner(step, interval, exchange, scores=True)
 
 

@@ -3,8 +3,10 @@
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from aft_jax.students.layers.head import HEAD
+from aft_jax.training.sharding import placed, replicated, root_key
 from aft_jax.training.state import initial_variables
 from aft_jax.types import PyTree, Student
 
@@ -22,24 +24,21 @@ def starts_at_random(weights: PyTree) -> bool:
     return any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in body)
 
 
-def with_known(
-    variables: PyTree, weights: PyTree, sharding: jax.sharding.Sharding | None = None
-) -> PyTree:
+def with_known(variables: PyTree, weights: PyTree) -> PyTree:
     """Random variables, but for those whose weights are known.
 
     Args:
         variables: of the student, drawn.
         weights: as `Start.fill` makes them.
-        sharding: of the known ones; None leaves them where they are.
 
     Returns:
-        The variables.
+        The variables, each where the drawn one was.
     """
 
     def known(random: jax.Array, found: Any) -> Any:
         if isinstance(found, jax.ShapeDtypeStruct):
             return random
-        return found if sharding is None else jax.device_put(found, sharding)
+        return placed(found, random.sharding)
 
     return jax.tree.map(known, variables, weights)
 
@@ -49,7 +48,7 @@ def start_variables(
     weights: PyTree,
     example: PyTree,
     seed: int,
-    sharding: jax.sharding.Sharding | None = None,
+    mesh: Mesh | None = None,
 ) -> PyTree:
     """The student's variables before the first step of a run of a seed.
 
@@ -58,13 +57,12 @@ def start_variables(
         weights: as `Start.fill` makes them.
         example: [1, ...] inputs, for shapes.
         seed: of the run.
-        sharding: of the variables; None for the default device.
+        mesh: the devices, each of which has all; None for the default one.
 
     Returns:
         The variables.
     """
-    key = jax.random.key(seed)
-    if sharding is not None:
-        key = jax.device_put(key, sharding)
-    drawn = jax.jit(lambda key: initial_variables(key, student, example), out_shardings=sharding)
-    return with_known(drawn(key), weights, sharding)
+    key = jax.random.key(seed) if mesh is None else root_key(seed, mesh)
+    everywhere = None if mesh is None else replicated(mesh)
+    drawn = jax.jit(lambda key: initial_variables(key, student, example), out_shardings=everywhere)
+    return with_known(drawn(key), weights)

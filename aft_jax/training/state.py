@@ -20,12 +20,14 @@ class TrainState(NamedTuple):
         variables: the student's, with the collection "params" and any mutable ones.
         regularizer: the regularizer's parameters.
         opt_state: the optimizer's.
+        loss_scale: see `aft_jax.training.loss_scale`; `()` where nothing is scaled.
     """
 
     step: jax.Array
     variables: PyTree
     regularizer: PyTree
     opt_state: PyTree
+    loss_scale: PyTree = ()
 
 
 STREAMS = ("init", "dropout")
@@ -53,6 +55,7 @@ def new_state(
     optimizer: optax.GradientTransformation,
     spec: FeatureSpec,
     inputs: PyTree,
+    loss_scale: PyTree = (),
 ) -> TrainState:
     """A state at step 0 with random weights.
 
@@ -63,6 +66,7 @@ def new_state(
         optimizer: the optimizer.
         spec: feature widths.
         inputs: [1, ...] an example batch, for shapes.
+        loss_scale: before the first step.
 
     Returns:
         The state.
@@ -70,5 +74,5 @@ def new_state(
     stream = stream_key(key, "init")
     variables = initial_variables(key, student, inputs)
     params = regularizer.init(jax.random.fold_in(stream, 1), spec)
-    state = TrainState(jnp.zeros((), jnp.int32), variables, params, None)
+    state = TrainState(jnp.zeros((), jnp.int32), variables, params, None, loss_scale)
     return state._replace(opt_state=optimizer.init(trainable(state)))

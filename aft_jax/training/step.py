@@ -1,6 +1,6 @@
-"""The step, in four layers: forward -> objective -> train_step -> the jitted wrapper.
+"""The step, in four layers: forward -> objective -> train_step -> the jitted wrappers.
 
-The first three are pure and know nothing of devices; only `compile_train_step` says `jit`.
+The first three are pure; only the functions named `compile_...` say `jit`.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from aft_jax.training.sharding import replicated, row_sharded
+from aft_jax.training.sharding import replicated, row_sharded, stacked_rows
 from aft_jax.training.state import TrainState, stream_key, trainable
 from aft_jax.types import Batch, Metrics, PyTree, Regularizer, Student, StudentOutput
 
@@ -107,14 +107,45 @@ def objective(
     return loss, metrics | total
 
 
-def make_train_step(
-    student: Student, regularizer: Regularizer, optimizer: optax.GradientTransformation
-) -> TrainStep:
+class Gradients(NamedTuple):
+    """What a step learns of its batch.
+
+    Attributes:
+        grads: of the objective, for the tree that the optimizer updates.
+        metrics: of the batch.
+        variables: the student's, with the batch statistics that the batch leaves.
+    """
+
+    grads: PyTree
+    metrics: Metrics
+    variables: PyTree
+
+
+GradientsOf = Callable[[TrainState, Batch, jax.Array, jax.Array], Gradients]
+"""(state, batch, beta, key of the step's dropout) -> gradients."""
+
+
+def whole_batch(student: Student, regularizer: Regularizer) -> GradientsOf:
+    """The gradients from one pass over the batch."""
+
+    def gradients(state, batch, beta, key):
+        def loss_of(params):
+            variables = {**state.variables, "params": params["student"]}
+            output, variables = forward(student, variables, batch, key)
+            loss, metrics = objective(regularizer, params["regularizer"], output, batch, beta)
+            return loss, (metrics, variables)
+
+        grads, (metrics, variables) = jax.grad(loss_of, has_aux=True)(trainable(state))
+        return Gradients(grads, metrics, variables)
+
+    return gradients
+
+
+def make_train_step(gradients: GradientsOf, optimizer: optax.GradientTransformation) -> TrainStep:
     """One optimizer step as a pure function.
 
     Args:
-        student: the student.
-        regularizer: the regularizer.
+        gradients: of a batch.
         optimizer: of the tree {"student": ..., "regularizer": ...}.
 
     Returns:
@@ -123,18 +154,11 @@ def make_train_step(
 
     def train_step(state, batch, beta, root):
         key = jax.random.fold_in(stream_key(root, "dropout"), state.step)
-
-        def loss_of(params):
-            variables = {**state.variables, "params": params["student"]}
-            output, variables = forward(student, variables, batch, key)
-            loss, metrics = objective(regularizer, params["regularizer"], output, batch, beta)
-            return loss, (metrics, variables)
-
+        grads, metrics, variables = gradients(state, batch, beta, key)
         params = trainable(state)
-        grads, (metrics, variables) = jax.grad(loss_of, has_aux=True)(params)
         updates, opt_state = optimizer.update(grads, state.opt_state, params)
         params: PyTree = optax.apply_updates(params, updates)
-        new_state = TrainState(
+        new_state = state._replace(
             step=state.step + 1,
             variables={**variables, "params": params["student"]},
             regularizer=params["regularizer"],
@@ -146,13 +170,58 @@ def make_train_step(
     return train_step
 
 
-def compile_train_step(step: TrainStep, mesh: Mesh) -> TrainStep:
-    """The step under jit: batch rows over the mesh, state on every device and donated."""
+def compile_train_step(step: TrainStep, mesh: Mesh, state: PyTree = None) -> TrainStep:
+    """One step on one batch under jit: batch rows over the mesh, the state donated.
+
+    Args:
+        step: the step.
+        mesh: the devices.
+        state: shardings of the state; None for all of it on every device.
+
+    Returns:
+        The step.
+    """
     everywhere, rows = replicated(mesh), row_sharded(mesh)
+    placed = everywhere if state is None else state
     return jax.jit(
         step,
-        in_shardings=(everywhere, rows, everywhere, everywhere),
-        out_shardings=everywhere,
+        in_shardings=(placed, rows, everywhere, everywhere),
+        out_shardings=(placed, everywhere),
+        donate_argnums=0,
+    )
+
+
+TrainCall = Callable[[TrainState, PyTree, PyTree, jax.Array, jax.Array], tuple[TrainState, Metrics]]
+"""(state, tables, picks of k steps, beta, root key) -> (state k steps later, metrics [k])."""
+
+
+def compile_train_call(
+    step: TrainStep, gather: Callable[[PyTree, PyTree], Batch], mesh: Mesh, state: PyTree
+) -> TrainCall:
+    """Several steps in one compiled call: the host is asked once, and waits for none of them.
+
+    Args:
+        step: the step.
+        gather: as in `aft_jax.training.feed.Feed`.
+        mesh: the devices.
+        state: shardings of the state, which is donated.
+
+    Returns:
+        The call; it compiles once for each number of steps.
+    """
+    everywhere, rows = replicated(mesh), row_sharded(mesh)
+
+    def call(state, tables, picks, beta, root):
+        def body(state, picked):
+            batch = jax.lax.with_sharding_constraint(gather(tables, picked), rows)
+            return step(state, batch, beta, root)
+
+        return jax.lax.scan(body, state, picks)
+
+    return jax.jit(
+        call,
+        in_shardings=(state, everywhere, stacked_rows(mesh), everywhere, everywhere),
+        out_shardings=(state, everywhere),
         donate_argnums=0,
     )
 

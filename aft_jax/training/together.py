@@ -8,20 +8,21 @@ import contextlib
 import pathlib
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from aft_jax.config import Config
 from aft_jax.data import PaddedRows, RowOrder, evaluation_batches, prefetched
+from aft_jax.preemption import Preemption, saved_at
 from aft_jax.training import metrics
 from aft_jax.training.batches import THREADS, eval_batch, eval_batches, train_batch
 from aft_jax.training.checkpoint import Checkpoints
 from aft_jax.training.experiment import initial_state
 from aft_jax.training.group import GroupState, Outcome, Programs, Trial
+from aft_jax.training.sharding import placed, root_keys
 from aft_jax.training.stacked import (
     SeedBatches,
     Stack,
@@ -55,7 +56,7 @@ def fit_together(
         [m] how each trial ended; the directories of those that finished are whole.
     """
     began = time.monotonic()
-    with Checkpoints(directory) as checkpoints:
+    with Preemption() as preemption, Checkpoints(directory) as checkpoints:
         group = _Group(programs, tuner, trials, checkpoints)
         first = group.start()
         bar.update(first * len(trials))
@@ -70,6 +71,8 @@ def fit_together(
                 group.step(batches)
                 group.after_step(done)
                 bar.update(len(trials))
+                if preemption.requested():
+                    group.leave(done)
                 if (group.died > 0).all():
                     break
         if not group.tune:  # killed after the last checkpoint: no step was left to evaluate
@@ -93,9 +96,8 @@ class _Group:
         self.steps = self.experiment.protocol.steps
         self.seeds = list(dict.fromkeys(trial.config.seed for trial in trials))
         which = [self.seeds.index(trial.config.seed) for trial in trials]
-        self.which = jax.device_put(jnp.array(which, jnp.int32), self.layout.trials)
-        roots = jnp.stack([jax.random.key(trial.config.seed) for trial in trials])
-        self.roots = jax.device_put(roots, self.layout.trials)
+        self.which = placed(np.array(which, np.int32), self.layout.trials)
+        self.roots = root_keys([trial.config.seed for trial in trials], self.layout.trials)
         self.orders = [self.experiment.protocol.order(seed) for seed in self.seeds]
         self.writers: list[metrics.MetricsWriter] = []
         self.died = np.zeros(len(trials), np.int32)
@@ -172,9 +174,19 @@ class _Group:
         if exchanges:
             self._exchange(done)
         if saves:
-            # The copy is written in the background while the schedule goes on.
-            state = GroupState(self.stack, self.died, self.schedule.copy())
-            self.checkpoints.save(state, done)
+            self._save(done)
+        self.checkpoints.check()
+
+    def leave(self, done: int) -> NoReturn:
+        """Saves at once and ends the group's training."""
+        self._log(done)
+        self._save(done)
+        self.checkpoints.wait()
+        raise saved_at(done, self.checkpoints.directory)
+
+    def _save(self, done: int) -> None:
+        # The copy is written in the background while the schedule goes on.
+        self.checkpoints.save(GroupState(self.stack, self.died, self.schedule.copy()), done)
 
     def finish(self, seconds: float) -> list[Outcome]:
         """Writes each trial's student and result; a trial's time is its share of the group's."""
@@ -204,15 +216,14 @@ class _Group:
             sources, betas = self.tuner.exchange(done, scores, betas)
             states = self.stack.states
             if (sources != np.arange(len(betas))).any():
-                places = jax.device_put(jnp.asarray(sources, jnp.int32), self.layout.trials)
+                places = placed(np.asarray(sources, np.int32), self.layout.trials)
                 states = self._copy(states, places)
                 self.schedule, self.died = self.schedule[sources], self.died[sources]
             self._set_betas(states, betas)
         self.schedule[:, done // self.tuner.interval] = betas
 
     def _set_betas(self, states: TrainState, betas: np.ndarray) -> None:
-        placed = jax.device_put(jnp.asarray(betas, jnp.float32), self.layout.trials)
-        self.stack = Stack(states, placed)
+        self.stack = Stack(states, placed(np.asarray(betas, np.float32), self.layout.trials))
 
     def _log(self, done: int) -> None:
         states: list[Any] = jax.device_get(self.unread)

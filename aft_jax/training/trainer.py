@@ -1,32 +1,32 @@
-"""The loop around the step: rows, metrics, evaluation, checkpoints; resumes a run that was killed.
+"""The loop around the steps: calls, metrics, evaluation, checkpoints; resumes a killed run.
 
-The host waits for the device only every `log_every` steps, to read the metrics of those steps.
+The host reads metrics every `log_every` steps, while the next call runs; it waits for the device
+only to evaluate and to save.
 """
 
 import contextlib
 import pathlib
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from aft_jax.config import Config
-from aft_jax.data import prefetched
 from aft_jax.errors import NonFiniteError
+from aft_jax.preemption import Preemption, saved_at
 from aft_jax.progress import progress_bar
 from aft_jax.students import parameter_count, save_student
 from aft_jax.training import metrics, workdir
-from aft_jax.training.batches import THREADS, train_batch
 from aft_jax.training.checkpoint import Checkpoints
 from aft_jax.training.evaluate import evaluate_on
 from aft_jax.training.experiment import Experiment, build, initial_state
-from aft_jax.training.sharding import replicated, row_sharded
+from aft_jax.training.feed import loaded_ahead, plan_calls
+from aft_jax.training.sharding import gathered, placed, replicated, root_key
 from aft_jax.training.state import TrainState
-from aft_jax.types import Batch, HostMetrics, Metrics
+from aft_jax.types import HostMetrics, Metrics, PyTree
 
 
 def train(config: Config, directory: pathlib.Path) -> dict[str, Any]:
@@ -71,23 +71,29 @@ def fit(
 
     Raises:
         NonFiniteError: a loss or gradient was not finite; nothing of it was checkpointed.
+        Preempted: SIGTERM came; the state is saved.
+        StorageError: the disk is full, or a checkpoint could not be written or read.
     """
     began = time.monotonic()
-    with Checkpoints(directory) as checkpoints:
+    with Preemption() as preemption, Checkpoints(directory) as checkpoints:
         state = initial_state(experiment, config.seed)
         if checkpoints.latest is not None:
             state = checkpoints.restore(state)
         first = int(state.step)
         bar.update(first)
         with contextlib.closing(metrics.MetricsWriter(directory, first)) as writer:
-            run = _Run(experiment, config, checkpoints, writer)
-            for done, batch in enumerate(run.batches(first), start=first + 1):
-                state = run.step(state, batch)
-                run.after_step(state, done)
-                bar.update()
+            run = _Run(experiment, config, checkpoints, writer, first)
+            calls = run.plan(first)
+            for steps, picks in zip(calls, run.picks(calls), strict=True):
+                state = run.call(state, steps, picks)
+                run.after_call(state, steps)
+                bar.update(len(steps))
+                if preemption.requested():
+                    run.leave(state, steps.stop)
         # A run killed after its last checkpoint has no step left that would have evaluated.
         tune = run.tune or run.evaluate(state)
-    return finish(experiment, config, directory, state, tune, time.monotonic() - began)
+    kept = jax.device_get(gathered(state._replace(opt_state=()), experiment.mesh))
+    return finish(experiment, config, directory, kept, tune, time.monotonic() - began)
 
 
 def finish(
@@ -98,22 +104,21 @@ def finish(
     tune: dict[str, float],
     seconds: float,
 ) -> dict[str, Any]:
-    """Writes what outlives the run; `result.json` is last and marks it complete."""
-    variables = jax.device_get(state.variables)
+    """Writes what outlives the run, `state` on the host; `result.json` marks it complete."""
     save_student(
         directory,
         experiment.name,
         experiment.train.dataset.classes,
         experiment.start.options,
         config.inputs,
-        variables,
+        state.variables,
         experiment.start.origin,
     )
-    workdir.save_regularizer(directory, jax.device_get(state.regularizer))
+    workdir.save_regularizer(directory, state.regularizer)
     values = {
         "step": experiment.protocol.steps,
         "tune": tune,
-        "parameters": parameter_count(variables),
+        "parameters": parameter_count(state.variables),
         "skipped": list(experiment.train.dataset.skipped),
         "seconds": seconds,
     }
@@ -130,66 +135,103 @@ class _Run:
         config: Config,
         checkpoints: Checkpoints,
         writer: metrics.MetricsWriter,
+        first: int,
     ):
         self.experiment, self.config = experiment, config
         self.checkpoints, self.writer = checkpoints, writer
         self.steps, self.rate = experiment.protocol.steps, experiment.protocol.rate
         self.order = experiment.protocol.order(config.seed)
         everywhere = replicated(experiment.mesh)
-        self.beta = jax.device_put(jnp.float32(config.beta), everywhere)
-        self.root = jax.device_put(jax.random.key(config.seed), everywhere)
+        self.beta = placed(np.float32(config.beta), everywhere)
+        self.root = root_key(config.seed, experiment.mesh)
         self.tune: dict[str, float] = {}
-        self.unread: list[Metrics] = []
+        self.unread: list[tuple[range, Metrics]] = []
+        self.read: list[HostMetrics] = []  # of the steps from `written` on
+        self.written = first
         self.last_look = time.monotonic()
 
-    def batches(self, first: int) -> Iterator[Batch]:
-        """The batches of step `first` and those after it, loaded ahead."""
-        rows = row_sharded(self.experiment.mesh)
-        data, features = self.experiment.train, self.experiment.features
+    def plan(self, first: int) -> list[range]:
+        """The steps of each compiled call, from step `first` on."""
+        config = self.config
+        stops = (config.eval_every, config.checkpoint_every)
+        return plan_calls(first, self.steps, config.steps_per_call, stops, self.order.size)
 
-        def load(step: int) -> Batch:
-            return train_batch(data, features, self.order, step, self.config.views, rows)
+    def picks(self, calls: Sequence[range]) -> Iterator[PyTree]:
+        """What each call reads, loaded ahead."""
+        return loaded_ahead(self.experiment.feed, self.order, calls)
 
-        return prefetched(load, first, self.steps, THREADS, THREADS)
-
-    def step(self, state: TrainState, batch: Batch) -> TrainState:
-        """Dispatches one step without waiting for it."""
-        state, values = self.experiment.train_step(state, batch, self.beta, self.root)
-        self.unread.append(values)
+    def call(self, state: TrainState, steps: range, picks: PyTree) -> TrainState:
+        """Dispatches the steps of one call without waiting for them."""
+        experiment = self.experiment
+        state, values = experiment.train_call(
+            state, experiment.feed.tables, picks, self.beta, self.root
+        )
+        self.unread.append((steps, values))
         return state
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """The student's metrics on the tune split."""
         experiment = self.experiment
         rows, mesh = experiment.config.batch_size, experiment.mesh
-        return evaluate_on(experiment.eval_step, state.variables, experiment.tune, rows, mesh)
+        variables = gathered(state.variables, mesh)
+        return evaluate_on(experiment.eval_step, variables, experiment.tune, rows, mesh)
 
-    def after_step(self, state: TrainState, done: int) -> None:
-        """Reads metrics, evaluates and saves, where `done` steps call for it."""
-        config = self.config
+    def after_call(self, state: TrainState, steps: range) -> None:
+        """Reads metrics, evaluates and saves, where the steps done call for it."""
+        config, done = self.config, steps.stop
         last = done == self.steps
         evaluates = done % config.eval_every == 0 or last
         saves = done % config.checkpoint_every == 0 or last
-        if done % config.log_every == 0 or evaluates or saves:  # what is saved was found finite
-            self._log(done)
+        if evaluates or saves:  # what is saved was found finite
+            self._log(done, partly=True)
+        elif steps.start - self.written >= config.log_every:
+            self._log(steps.start)  # this call runs meanwhile
         if evaluates:
             self.tune = self.evaluate(state)
             self.writer.write(done, "tune", self.tune)
         if saves:
             self.checkpoints.save(state, done)
+        self.checkpoints.check()
 
-    def _log(self, done: int) -> None:
-        states: list[HostMetrics] = jax.device_get(self.unread)
-        first = done - len(states)
-        for step, state in enumerate(states, start=first):
-            self._require_finite(step, state)
+    def leave(self, state: TrainState, done: int) -> NoReturn:
+        """Saves at once and ends the run."""
+        self._log(done, partly=True)  # what is saved was found finite
+        self.checkpoints.save(state, done)
+        self.checkpoints.wait()
+        raise saved_at(done, self.checkpoints.directory)
+
+    def _log(self, done: int, partly: bool = False) -> None:
+        """Reads the metrics of the steps before `done`, and writes a line for each interval.
+
+        Args:
+            done: steps, at the end of a call.
+            partly: whether an interval that is not over has a line, too.
+        """
+        ready = [values for steps, values in self.unread if steps.stop <= done]
+        self.unread = self.unread[len(ready) :]
+        before = self.written + len(self.read)
+        for call in jax.device_get(ready):
+            self.read += _by_step(call)
+        for step in range(before, done):
+            self._require_finite(step, self.read[step - self.written])
         now = time.monotonic()
-        values = metrics.mean(states) | {
+        speed = (done - before) / max(now - self.last_look, 1e-9)
+        self.last_look = now
+        every = self.config.log_every
+        ends = [*range((self.written // every + 1) * every, done + 1, every)]
+        for end in [*ends, done] if partly and done not in ends else ends:
+            self._write_line(end, speed)
+
+    def _write_line(self, done: int, speed: float) -> None:
+        count = done - self.written
+        if not count:  # resumed here
+            return
+        values = metrics.mean(self.read[:count]) | {
             "learning_rate": float(self.rate(done - 1)),
-            "steps_per_second": len(states) / max(now - self.last_look, 1e-9),
+            "steps_per_second": speed,
         }
         self.writer.write(done, "train", values)
-        self.unread, self.last_look = [], now
+        self.read, self.written = self.read[count:], done
 
     def _require_finite(self, step: int, state: HostMetrics) -> None:
         loss, norm = float(state["loss"][0]), float(state["gradient_norm"][0])
@@ -203,3 +245,12 @@ class _Run:
             f"gradient norm {norm}. Training stopped. Last good checkpoint: {good}, untouched. "
             f"Lower config.optim.learning_rate or look at the batch's examples: {', '.join(ids)}."
         )
+
+
+def _by_step(call: PyTree) -> list[HostMetrics]:
+    """The metrics of each step of a call, from arrays [k] on the host."""
+    steps = len(next(iter(call.values()))[0])
+    return [
+        {name: (total[step], count[step]) for name, (total, count) in call.items()}
+        for step in range(steps)
+    ]

@@ -12,7 +12,6 @@ from aft_jax.errors import UsageError
 from aft_jax.files import write_whole
 from aft_jax.training.experiment import Experiment
 from aft_jax.training.stacked import TunerStep, with_fixed_beta
-from aft_jax.training.step import make_train_step
 
 FILE = "betas.json"
 
@@ -71,7 +70,7 @@ def fixed(experiment: Experiment) -> Tuner:
     Returns:
         The tuner.
     """
-    return Tuner(with_fixed_beta(plain_step(experiment)), experiment.protocol.steps, moves=False)
+    return Tuner(with_fixed_beta(experiment.step), experiment.protocol.steps, moves=False)
 
 
 def replay(experiment: Experiment, schedules: list[Schedule]) -> Tuner:
@@ -90,14 +89,8 @@ def replay(experiment: Experiment, schedules: list[Schedule]) -> Tuner:
         place = min(done // schedules[0].interval, table.shape[1] - 1)
         return Exchange(np.arange(len(betas)), table[:, place])
 
-    step = with_beta_metric(with_fixed_beta(plain_step(experiment)))
+    step = with_beta_metric(with_fixed_beta(experiment.step))
     return Tuner(step, schedules[0].interval, exchange)
-
-
-def plain_step(experiment: Experiment):
-    """The experiment's training step as a pure function, to be put under `vmap`."""
-    protocol = experiment.protocol
-    return make_train_step(experiment.student, experiment.regularizer, protocol.optimizer)
 
 
 def with_beta_metric(step: TunerStep) -> TunerStep:

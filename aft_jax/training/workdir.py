@@ -18,9 +18,10 @@ REGULARIZER = "regularizer.safetensors"
 FREE = (
     *("features.residency", "features.threads", "features.process", "features.processes"),
     *("sweep.together", "sweep.scheduler"),
+    *("devices", "steps_per_call", "state_sharding", "inputs_residency"),
 )
-"""Keys that say where and how fast things happen, not what comes out: a resumed run may change
-them."""
+"""Keys that say where and how fast things happen, not what comes out (but for rounding): a resumed
+run may change them."""
 
 
 PLANS = ("compare", "sweep")

@@ -5,7 +5,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,9 +12,11 @@ from aft_jax.config import resolve
 from aft_jax.experiments.reporting.diagnose import diagnose, diagnose_run
 from aft_jax.experiments.reporting.diagnostics import load_diagnostics
 from aft_jax.features import TeacherFeatures
+from aft_jax.features.residency import Source
 from aft_jax.students import save_student
 from aft_jax.training import build
 from aft_jax.training.experiment import initial_state
+from aft_jax.training.sharding import data_mesh, row_sharded
 from aft_jax.training.workdir import claim, save_regularizer
 from aft_jax.types import StudentOutput
 from configs import digits
@@ -48,12 +49,13 @@ def features_of(dims, rows=1000):
     tables = {n: rng.normal(size=(rows, t)).astype(np.float32) for n, t in dims.items()}
     there = np.where(np.arange(rows) % 7 == 3, -1, np.arange(rows))
 
-    def gather(wanted):
-        return {name: jnp.asarray(tables[name][np.maximum(r, 0)]) for name, r in wanted.items()}
+    def load(wanted):
+        return {name: tables[name][np.maximum(rows, 0)] for name, rows in wanted.items()}
 
-    found = TeacherFeatures(
-        dims, "device", 0, "", _rows=dict.fromkeys(dims, there), _views=0, _gather=gather
-    )
+    source = Source({}, load, lambda tables, loaded: loaded)
+    sharding = row_sharded(data_mesh(1, 1))
+    where = dict.fromkeys(dims, there)
+    found = TeacherFeatures(dims, "device", 0, "", sharding, source, _rows=where, _views=0)
     return found, tables, there
 
 

@@ -1,26 +1,31 @@
 """Features put together from parts: teachers side by side, splits one after another."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from aft_jax.errors import StoreError
 from aft_jax.features import TeacherFeatures, one_after_another, side_by_side
+from aft_jax.features.residency import Source
+from aft_jax.training.sharding import data_mesh, row_sharded
 
 
 def features_of(tables, starts, views=0, residency="host"):
     """Features whose stored rows are `tables`; an example begins at its entry of `starts`."""
 
-    def gather(wanted):
+    def load(wanted):
         return {
-            name: jnp.asarray(np.where((rows < 0)[:, None], 0, tables[name][np.maximum(rows, 0)]))
+            name: np.where((rows < 0)[:, None], 0, tables[name][np.maximum(rows, 0)])
             for name, rows in wanted.items()
         }
 
     rows = {name: np.asarray(starts) for name in tables}
     absent = int(np.sum(np.asarray(starts) < 0))
     dims = {name: table.shape[1] for name, table in tables.items()}
-    return TeacherFeatures(dims, residency, absent, f"as {residency}", rows, views, gather)
+    source = Source({}, load, lambda tables, loaded: loaded)
+    sharding = row_sharded(data_mesh(1, 1))
+    return TeacherFeatures(
+        dims, residency, absent, f"as {residency}", sharding, source, rows, views
+    )
 
 
 def table(first, rows, width=1):

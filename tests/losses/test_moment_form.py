@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aft_jax import aft_loss
-from aft_jax.losses.aft import MOMENT_CROSSOVER, squares_by_kernel, squares_by_moment
+from aft_jax.losses.squares import MOMENT_CROSSOVER, squares_by_kernel, squares_by_moment
 from tests import reference
 
 EPS32 = float(np.finfo(np.float32).eps)

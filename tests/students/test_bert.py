@@ -136,7 +136,7 @@ def test_segments_that_do_not_exist_give_nan_or_are_ignored(variables):
         ({"activation": "elu"}, r"activation is one of .*; got 'elu'"),
         ({"dropout": 1}, r"dropout is a share, .*; got 1"),
         ({"remat": 1}, r"remat is True or False; got 1"),
-        ({"dtype": "float16"}, r"dtype is one of float32, bfloat16; got 'float16'"),
+        ({"dtype": "float8"}, r"dtype is one of float32, bfloat16, float16; got 'float8'"),
     ],
 )
 def test_options_of_another_form(changes, message):

@@ -173,7 +173,7 @@ def test_longer_texts():
         ({"text": TEXT | {"layers": 2}}, "text: .*unexpected keyword argument 'layers'"),
         ({"projection": 1.5}, "projection is a positive integer; got 1.5"),
         ({"remat": 1}, "remat is True or False; got 1"),
-        ({"dtype": "float16"}, "dtype is one of float32, bfloat16; got 'float16'"),
+        ({"dtype": "float8"}, "dtype is one of float32, bfloat16, float16; got 'float8'"),
     ],
 )
 def test_options_that_fit_nothing(changes, message):

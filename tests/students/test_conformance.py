@@ -150,25 +150,46 @@ def test_the_second_step_compiles_nothing(case):
     assert sizes[0] == sizes[2]
 
 
+@functools.cache
+def derived(name, dtype):
+    """Output and gradients of a case at the weights that it has in float32, at inference."""
+    case = compiled(name, dtype=dtype)
+    variables = compiled(name, dtype="float32").variables
+
+    def loss(params):
+        output, _ = case.student.apply({**variables, "params": params}, case.inputs, False, {})
+        squares = sum(jnp.mean(jnp.square(x)) for x in arrays(output.features))
+        return 1024 * (jnp.mean(jax.nn.logsumexp(output.logits, axis=1)) + squares), output
+
+    return case.variables, *jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("bfloat16", 0.05), ("float16", 0.01)])
 @pytest.mark.parametrize("name", list(OPTIONS))
-def test_bfloat16_computes_near_float32_and_keeps_parameters_and_results_in_float32(name):
-    plain, half = compiled(name), compiled(name, dtype="bfloat16")
-    assert {leaf.dtype for leaf in jax.tree.leaves(half.variables)} == {jnp.dtype("float32")}
-    assert jax.tree.structure(half.variables) == jax.tree.structure(plain.variables)
-    expected, _ = plain(False)
-    output, _ = half(False, variables=plain.variables)
-    assert output.logits.dtype == jnp.float32
+def test_half_precision_is_near_float32_and_keeps_parameters_and_results_in_it(name, dtype, error):
+    variables, gradients, output = derived(name, dtype)
+    plain_variables, plain_gradients, expected = derived(name, "float32")
+    assert_trees_equal(variables, plain_variables)  # drawn alike
+    for tree in (variables, gradients, output):
+        assert {leaf.dtype for leaf in jax.tree.leaves(tree)} == {jnp.dtype("float32")}
     for x, y in zip(arrays(output.features), arrays(expected.features), strict=True):
-        assert x.dtype == jnp.float32
         assert np.any(x != y)  # it is another computation
-        np.testing.assert_allclose(x, y, atol=0.05 * np.abs(y).max())
+        np.testing.assert_allclose(x, y, atol=error * np.abs(y).max())
+    ours, theirs = (
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+        for tree in (gradients, plain_gradients)
+    )
+    assert np.all(np.isfinite(ours))
+    assert np.linalg.norm(ours - theirs) <= 2 * error * np.linalg.norm(theirs)
 
 
 @pytest.mark.parametrize("name", list(OPTIONS))
 def test_an_unknown_dtype_is_refused(name):
     from aft_jax.errors import ConfigError
 
-    with pytest.raises(ConfigError, match=r"dtype is one of float32, bfloat16; got 'float8'"):
+    with pytest.raises(
+        ConfigError, match=r"dtype is one of float32, bfloat16, float16; got 'float8'"
+    ):
         CASES[name].make(dtype="float8")
 
 

@@ -66,7 +66,7 @@ def test_another_image_size_is_refused(variables):
         ({"token_hidden": 2.5}, r"token_hidden is a positive integer; got 2\.5"),
         ({"image_size": 10}, r"image_size is a multiple .*; got 10 and 4\. Take 8 or 12"),
         ({"remat": None}, r"remat is True or False; got None"),
-        ({"dtype": "float16"}, r"dtype is one of float32, bfloat16; got 'float16'"),
+        ({"dtype": "float8"}, r"dtype is one of float32, bfloat16, float16; got 'float8'"),
     ],
 )
 def test_options_of_another_form(changes, message):

@@ -34,7 +34,7 @@ def test_bfloat16_keeps_parameters_features_and_logits_in_float32():
         ({"stem": 0}, "stem is a positive integer; got 0"),
         ({"head_width": "x"}, "head_width is a positive integer; got 'x'"),
         ({"remat": 1}, "remat is True or False; got 1"),
-        ({"dtype": "float16"}, "dtype is one of float32, bfloat16; got 'float16'"),
+        ({"dtype": "float8"}, "dtype is one of float32, bfloat16, float16; got 'float8'"),
         ({"blocks": []}, r"blocks is a list of stages; got \[\]"),
         ({"blocks": [[UNIVERSAL], []]}, r"blocks\[1\] is a list of blocks; got \[\]"),
         ({"blocks": [UNIVERSAL]}, r"blocks\[0\] is a list of blocks; got {'kind'"),

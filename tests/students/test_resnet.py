@@ -110,7 +110,11 @@ def test_kernels_are_standardised():
         ("basic", {"width": 0}, "width is a positive integer; got 0"),
         ("basic", {"stride_first": True}, "stride_first is for block='bottleneck'; got 'basic'"),
         ("bottleneck", {"zero_init_last": 1}, "zero_init_last is True or False; got 1"),
-        ("bottleneck", {"dtype": "float16"}, "dtype is one of float32, bfloat16; got 'float16'"),
+        (
+            "bottleneck",
+            {"dtype": "float8"},
+            "dtype is one of float32, bfloat16, float16; got 'float8'",
+        ),
         ("v2", {"groups": 3}, "width is a multiple of groups; got 4 for 3 groups"),
         ("v2", {"stem_width": 6}, "stem_width is a multiple of groups; got 6 for 4 groups"),
         ("v2", {"remat": "yes"}, "remat is True or False; got 'yes'"),

@@ -4,11 +4,9 @@ import dataclasses
 import json
 import threading
 import time
-import types
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,10 +16,11 @@ from aft_jax.data import PaddedRows, RowOrder
 from aft_jax.errors import ConfigError, DataError
 from aft_jax.experiments import compare
 from aft_jax.features import TeacherFeatures, extract
-from aft_jax.training import batches, build, evaluate, train, trainer
+from aft_jax.features.residency import Source
+from aft_jax.training import batches, build, evaluate, feed, train, trainer
 from aft_jax.training.evaluate import evaluate_on
 from aft_jax.training.experiment import initial_state
-from aft_jax.training.sharding import row_sharded
+from aft_jax.training.sharding import data_mesh, row_sharded
 
 ROWS, STEPS = 24, 6
 
@@ -85,14 +84,14 @@ def assert_same_student(one, other):
 def test_threads_that_finish_in_another_order_change_nothing(
     config, finished, tmp_path, monkeypatch
 ):
-    original, used = batches.train_batch, set()
+    original, used = batches.host_batch, set()
 
-    def slow(data, features, order, step, views, sharding):
+    def slow(data, features, order, step, *rest):
         used.add(threading.get_ident())
         time.sleep(0.05 * (step % 3 == 0))  # later batches are ready before this one
-        return original(data, features, order, step, views, sharding)
+        return original(data, features, order, step, *rest)
 
-    monkeypatch.setattr(trainer, "train_batch", slow)
+    monkeypatch.setattr(feed, "host_batch", slow)
     train(config, tmp_path)
     assert len(used) > 1
     assert_same_student(tmp_path, finished)
@@ -105,7 +104,7 @@ def test_where_features_are_kept_changes_nothing(config, finished, tmp_path, res
 
 
 def test_a_run_resumes_with_features_kept_elsewhere(config, finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer._Run, "step", interrupted_at(3))
+    monkeypatch.setattr(trainer._Run, "call", interrupted_at(3))
     with pytest.raises(KeyboardInterrupt, match="as by a user"):
         train(with_features(config, residency="host"), tmp_path)
     monkeypatch.undo()
@@ -116,7 +115,7 @@ def test_a_run_resumes_with_features_kept_elsewhere(config, finished, tmp_path, 
     ):
         with pytest.raises(ConfigError, match=key):
             train(with_features(config, **changes), tmp_path)
-    for change in ({"views": 0}, {"devices": 2}, {"augment": still(config)}):
+    for change in ({"views": 0}, {"augment": still(config)}):
         with pytest.raises(ConfigError, match=f"{next(iter(change))}.* there and"):
             train(dataclasses.replace(config, **change), tmp_path)
     free = {"residency": "stream", "threads": 1, "process": 1, "processes": 2}
@@ -129,14 +128,14 @@ def still(config):
 
 
 def interrupted_at(stop):
-    original = trainer._Run.step
+    original = trainer._Run.call
 
-    def step(self, state, batch):
-        if int(state.step) == stop:
+    def call(self, state, steps, picks):
+        if steps.start == stop:
             raise KeyboardInterrupt("as by a user")
-        return original(self, state, batch)
+        return original(self, state, steps, picks)
 
-    return step
+    return call
 
 
 def numbered(rows, views):
@@ -148,9 +147,10 @@ def numbered(rows, views):
         residency="host",
         missing=1,
         reason="played",
+        sharding=row_sharded(data_mesh(1, 1)),
+        source=Source({}, lambda wanted: {"place": wanted["place"][:, None]}, lambda _, rows: rows),
         _rows={"place": starts},
         _views=max(0, views),
-        _gather=lambda wanted: {"place": jnp.asarray(wanted["place"])[:, None]},
     )
 
 
@@ -160,8 +160,9 @@ def halves(monkeypatch, make):
     monkeypatch.setattr(batches, "to_global", lambda tree, sharding: tree)
     made = []
     for index in range(2):
-        process = types.SimpleNamespace(process_index=lambda i=index: i, process_count=lambda: 2)
-        monkeypatch.setattr(batches, "jax", process)
+        monkeypatch.setattr(
+            batches, "own_rows", lambda rows, sharding, i=index: np.split(rows, 2)[i]
+        )
         made.append(make())
     monkeypatch.undo()
     return made
@@ -184,17 +185,15 @@ def test_two_processes_load_the_two_halves_of_a_training_batch(config, monkeypat
     for step in range(2 * order.steps_per_epoch):
 
         def make(step=step):
-            return batches.train_batch(data, features, order, step, views, sharding)
+            return batches.host_batch(data, features, order, step, views, sharding)
 
-        with monkeypatch.context() as patch:
-            patch.setattr(batches, "to_global", lambda tree, sharding: tree)
-            whole = make()
+        whole = make()
         parts = halves(monkeypatch, make)
         assert_halves_of(whole, parts)
-        places = np.asarray(whole.teacher_features["place"])[:, 0]
+        places = whole["teacher_features"]["place"][:, 0]
         expected = np.where(order.batch(step) > 0, order.batch(step), -1)
         assert (places // max(1, views)).tolist() == expected.tolist()
-        longest = [part.inputs["attention_mask"].sum(axis=1).max() for part in parts]
+        longest = [part["inputs"]["attention_mask"].sum(axis=1).max() for part in parts]
         apart += min(longest) <= 16 < max(longest)
     assert apart  # else padding alike would have been no feat
 
@@ -219,14 +218,14 @@ def test_two_processes_load_the_two_halves_of_an_evaluation_batch(config, monkey
 
 
 def test_an_example_that_cannot_be_read_stops_the_run_by_its_name(config, tmp_path, monkeypatch):
-    original = batches.train_batch
+    original = batches.host_batch
 
-    def broken(data, features, order, step, views, sharding):
+    def broken(data, features, order, step, *rest):
         if step == 3:
             raise DataError("an image is a file that Pillow reads; daisy/7.png is none")
-        return original(data, features, order, step, views, sharding)
+        return original(data, features, order, step, *rest)
 
-    monkeypatch.setattr(trainer, "train_batch", broken)
+    monkeypatch.setattr(feed, "host_batch", broken)
     with pytest.raises(DataError, match=r"daisy/7\.png is none"):
         train(config, tmp_path)
     monkeypatch.undo()

@@ -163,14 +163,14 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(quirky, tmp_path, monkeypatc
     train(config, tmp_path / "whole")
     from aft_jax.training import trainer
 
-    step = trainer._Run.step
+    call = trainer._Run.call
 
-    def killed(self, state, batch):
-        if int(state.step) == 5:
+    def killed(self, state, steps, picks):
+        if steps.start == 5:
             raise KeyboardInterrupt("killed")
-        return step(self, state, batch)
+        return call(self, state, steps, picks)
 
-    monkeypatch.setattr(trainer._Run, "step", killed)
+    monkeypatch.setattr(trainer._Run, "call", killed)
     with pytest.raises(KeyboardInterrupt, match="killed"):
         train(config, tmp_path / "killed")
     monkeypatch.undo()

@@ -26,14 +26,14 @@ from aft_jax.config import resolve
 from aft_jax.training import train, trainer
 
 kill_at = int(sys.argv[3])
-original = trainer._Run.step
+original = trainer._Run.call
 
-def step(self, state, batch):
-    if int(state.step) == kill_at:
+def call(self, state, steps, picks):
+    if steps.start == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
-    return original(self, state, batch)
+    return original(self, state, steps, picks)
 
-trainer._Run.step = step
+trainer._Run.call = call
 train(resolve(json.loads(pathlib.Path(sys.argv[1]).read_text())), pathlib.Path(sys.argv[2]))
 """
 

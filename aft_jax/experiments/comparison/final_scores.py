@@ -18,7 +18,7 @@ from aft_jax.training.evaluate import predict_on
 from aft_jax.training.experiment import Experiment
 from aft_jax.training.metrics import MetricsWriter, read_metrics
 from aft_jax.training.predictions import load_predictions, save_predictions
-from aft_jax.training.sharding import replicated
+from aft_jax.training.sharding import placed, replicated
 
 SPLIT = "test"
 
@@ -57,7 +57,8 @@ def score_runs(
 
 
 def _score(experiment: Experiment, test: StudentData, directory: pathlib.Path) -> float:
-    variables = jax.device_put(load_student(directory).variables, replicated(experiment.mesh))
+    everywhere, saved = replicated(experiment.mesh), load_student(directory)
+    variables = jax.tree.map(lambda leaf: placed(leaf, everywhere), saved.variables)
     rows, mesh = experiment.config.batch_size, experiment.mesh
     values, predictions = predict_on(experiment.eval_step, variables, test, rows, mesh)
     save_predictions(predictions, directory, SPLIT)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from aft_jax.students.layers.convolve import Pads, convolve, convolve_depthwise
+from aft_jax.students.layers.precision import plus
 
 INIT = nn.initializers.he_normal()
 """Of every kernel: variance 2 / (k k c / groups)."""
@@ -129,8 +130,7 @@ def _with_bias(module: Any, y: jax.Array) -> jax.Array:
     """Adds the module's bias, if it has one."""
     if not module.use_bias:
         return y
-    bias = module.param("bias", nn.initializers.zeros, y.shape[-1:])
-    return y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+    return plus(y, module.param("bias", nn.initializers.zeros, y.shape[-1:]))
 
 
 def _pads(x: jax.Array, size: int, stride: int, padding: Padding) -> Pads:

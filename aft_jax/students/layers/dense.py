@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from aft_jax.students.layers.precision import plus
+
 INIT = nn.initializers.truncated_normal(0.02)
 """Of every matrix of a transformer, as in BERT and ViT."""
 
@@ -22,18 +24,20 @@ class Dense(nn.Module):
     Attributes:
         features: width of the result, or widths of several axes.
         dtype: of the product.
+        kernel_init: of W.
     """
 
     features: int | Sequence[int]
     dtype: Any
+    kernel_init: Any = INIT
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., w] -> [..., *features]."""
         shape = (self.features,) if isinstance(self.features, int) else tuple(self.features)
         width, inner = x.shape[-1], math.prod(shape)
-        kernel = self.param("kernel", INIT, (width, *shape)).reshape(width, inner)
-        bias = self.param("bias", nn.initializers.zeros, shape).reshape(1, inner)
+        kernel = self.param("kernel", self.kernel_init, (width, *shape)).reshape(width, inner)
+        bias = self.param("bias", nn.initializers.zeros, shape).reshape(inner)
         tokens = x.reshape(-1, width).astype(self.dtype)
-        y = jnp.matmul(tokens, kernel.astype(self.dtype)) + bias.astype(self.dtype)
+        y = plus(jnp.matmul(tokens, kernel.astype(self.dtype)), bias)
         return y.reshape(*x.shape[:-1], *shape)

@@ -11,6 +11,7 @@ import numpy as np
 from aft_jax.students.layers.attention import SelfAttention
 from aft_jax.students.layers.dense import Dense
 from aft_jax.students.layers.norm import LayerNorm
+from aft_jax.students.layers.precision import times
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -23,9 +24,14 @@ def gelu(x: jax.Array) -> jax.Array:
     return (half * wide * (1 + jax.lax.erf(root * wide))).astype(x.dtype)
 
 
+def _gelu_tanh(x: jax.Array) -> jax.Array:
+    """Its tanh form, in float32: float16 has no cubes of numbers above 40."""
+    return jax.nn.gelu(x.astype(np.float32), approximate=True).astype(x.dtype)
+
+
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": gelu,
-    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "gelu_tanh": _gelu_tanh,
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
     "relu": jax.nn.relu,
     "swiglu": lambda x: jax.nn.silu(x[..., : x.shape[-1] // 2]) * x[..., x.shape[-1] // 2 :],
@@ -89,8 +95,7 @@ class Block(nn.Module):
     def _scaled(self, name: str, y: jax.Array) -> jax.Array:
         if not self.layer_scale:
             return y
-        gamma = self.param(name, nn.initializers.constant(1e-5), y.shape[-1:])
-        return y * gamma.astype(y.dtype).reshape(1, 1, -1)
+        return times(y, self.param(name, nn.initializers.constant(1e-5), y.shape[-1:]))
 
 
 def stack(block: type[nn.Module], depth: int, remat: bool, arguments: int) -> Callable[..., Any]:

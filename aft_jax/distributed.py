@@ -1,0 +1,118 @@
+"""Several processes as one run: who they are, which of them writes files, and where they meet.
+
+`jax.distributed` is started by flags, or by an environment that says how many processes there are:
+SLURM (inside `srun`), a multi-host TPU slice on GKE, or Open MPI. A TPU VM says it to JAX alone,
+through its metadata server, so there `--distributed` asks JAX.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+
+from aft_jax.errors import UsageError
+
+_LOG = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 30
+"""Without a sign of life from a process for so long, the others end with an error."""
+
+
+class Processes(NamedTuple):
+    """What the flags say of the processes of a run.
+
+    Attributes:
+        coordinator: "host:port" of process 0; empty to read the environment.
+        total: processes in all; 0 to read the environment.
+        number: of this one, from 0; -1 to read the environment.
+        demanded: whether JAX must find a cluster, where the environment does not show one.
+    """
+
+    coordinator: str = ""
+    total: int = 0
+    number: int = -1
+    demanded: bool = False
+
+
+def join(processes: Processes) -> None:
+    """Makes this process one of a run's, before JAX has computed anything.
+
+    Without flags and outside a cluster nothing happens, and the run is this process.
+
+    Args:
+        processes: what the flags say.
+
+    Raises:
+        UsageError: the flags are incomplete, or the other processes cannot be reached.
+    """
+    given = (bool(processes.coordinator), processes.total > 0, processes.number >= 0)
+    if any(given) and not all(given):
+        raise UsageError(
+            "--coordinator=HOST:PORT, --processes=N and --process=I go together, I from 0; got "
+            f"{processes.coordinator!r}, {processes.total} and {processes.number}. Leave all three "
+            "out where the environment tells."
+        )
+    if any(given) and not processes.number < processes.total:
+        raise UsageError(
+            f"--process is a number below --processes, from 0; got {processes.number} of "
+            f"{processes.total}."
+        )
+    if not any(given) and not processes.demanded and not several_in(os.environ):
+        return
+    if jax.distributed.is_initialized():
+        return
+    try:
+        jax.distributed.initialize(
+            processes.coordinator or None,
+            processes.total or None,
+            processes.number if any(given) else None,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"the processes of a run find each other before they start; {error}. Give each "
+            "--coordinator=HOST:PORT --processes=N --process=I, with a port that is free on the "
+            "host of process 0 and open to the others."
+        ) from error
+    _LOG.info(
+        "process %d of %d, %d of %d devices",
+        *(jax.process_index(), jax.process_count(), jax.local_device_count(), jax.device_count()),
+    )
+
+
+def several_in(environment: Mapping[str, str]) -> bool:
+    """Whether an environment shows more than one process.
+
+    Args:
+        environment: variables.
+
+    Returns:
+        True inside `srun` with several tasks, on one host of a TPU slice with several on GKE, and
+        below `mpirun`.
+    """
+    if "SLURM_STEP_NODELIST" in environment and "SLURM_PROCID" in environment:
+        return int(environment.get("SLURM_NTASKS", "1")) > 1
+    hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES", "")
+    if "," in hosts or int(environment.get("MEGASCALE_NUM_SLICES") or "1") > 1:
+        return True
+    return int(environment.get("OMPI_COMM_WORLD_SIZE", "1")) > 1
+
+
+def is_first() -> bool:
+    """Whether this process writes what a run leaves once: its config, metrics and student."""
+    # Asked only of a run of several: JAX starts its devices to answer.
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
+
+
+def meet(place: str) -> None:
+    """Waits until every process of the run is at the same place.
+
+    Args:
+        place: its name; processes that meet at different ones fail.
+    """
+    if jax.distributed.is_initialized():
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(place)

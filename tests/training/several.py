@@ -1,0 +1,59 @@
+"""One of several processes that train together: a child process of the tests.
+
+    python -m tests.training.several PORT PROCESSES PROCESS DEVICES VERB [FLAGS]
+
+is `aft-jax VERB [FLAGS]` with so many virtual CPU devices.
+"""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+ROOT = pathlib.Path(__file__).parents[2]
+TIMEOUT = 240  # seconds
+
+
+def start(processes: int, devices: int, *words: str) -> list[subprocess.Popen]:
+    """Starts `aft-jax` in several processes that find each other over the loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    program = [sys.executable, "-m", "tests.training.several", port, str(processes)]
+    return [
+        subprocess.Popen(
+            [*program, str(number), str(devices), *words],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in range(processes)
+    ]
+
+
+def finished(children: Sequence[subprocess.Popen]) -> list[str]:
+    """What each printed; fails where one failed."""
+    outputs = [child.communicate(timeout=TIMEOUT)[0] for child in children]
+    for child, output in zip(children, outputs, strict=True):
+        assert child.returncode == 0, output
+    return outputs
+
+
+def main() -> None:
+    port, processes, process, devices, *words = sys.argv[1:]
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    flags = [f"--xla_force_host_platform_device_count={devices}"]
+    os.environ["XLA_FLAGS"] = " ".join([*flags, "--xla_backend_optimization_level=0"])
+    from aft_jax.cli import main as run
+
+    if int(processes) > 1:
+        words += [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}"]
+        words += [f"--process={process}"]
+    sys.exit(run(words))
+
+
+if __name__ == "__main__":
+    main()
