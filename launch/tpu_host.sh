@@ -45,6 +45,9 @@ alive() {
 stop_run() {
   alive || return 0
   note "stopping the run under way; it saves"
+  until [[ -s $state/child ]] || ! alive; do
+    sleep 0.1 # it has just been started
+  done
   kill -TERM "$(<"$state/child")" 2>/dev/null || true
   tail --pid="$(<"$state/supervisor")" -f /dev/null
 }
@@ -74,26 +77,30 @@ install_gcsfuse() {
 
 # The images of TPU VMs bring Python 3.10.
 install_python() {
-  export PATH="$HOME/.local/bin:$PATH"
+  local python
   if ((!DRY_RUN)) && python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     return
   fi
-  if ((DRY_RUN)) || ! command -v python3.11 >/dev/null; then
-    run python3 -m pip install --user -q uv==0.13.9
-    run uv python install -q 3.11
-  fi
+  export PATH="$HOME/.local/bin:$PATH"
+  run python3 -m pip install --user -q uv==0.13.9
+  run uv python install -q 3.11
+  ((!DRY_RUN)) || return 0
+  # By its own place: an environment made through uv's link to it would not find its library.
+  python="$(uv python find --system 3.11)"
+  export PATH="${python%/*}:$PATH"
 }
 
 start() {
   mkdir -p "$state"
-  rm -f "$state/status"
+  rm -f "$state/status" "$state/child"
+  : >"$state/log" # there before anyone follows it
   quoted "$@" >"$state/command"
   # Its own session, with its output in a file: it survives the connection that started it.
   # shellcheck disable=SC2016  # expanded by the inner shell
   setsid bash -c 'state=$1; shift
     "$@" & echo $! >"$state/child"
     status=0; wait $! || status=$?; echo "$status" >"$state/status"' \
-    supervisor "$state" "$@" >"$state/log" 2>&1 </dev/null &
+    supervisor "$state" "$@" >>"$state/log" 2>&1 </dev/null &
   echo $! >"$state/supervisor"
 }
 

@@ -79,6 +79,17 @@ def test_pins_bring_no_accelerator_and_no_tensorflow():
     assert [name for name in pins() if heavy.fullmatch(name)] == []
 
 
+@pytest.mark.parametrize("extra", ["tpu", "cuda13"])
+def test_pins_agree_with_what_jax_wants_for_an_accelerator(extra):
+    pinned = pins()
+    wanted = [Requirement(line) for line in importlib.metadata.requires("jax") or []]
+    of_extra = [one for one in wanted if one.marker and one.marker.evaluate({"extra": extra})]
+    assert of_extra
+    for one in of_extra:
+        version = pinned.get(canonicalize_name(one.name))
+        assert version is None or version in one.specifier, f"{one} is pinned at {version}"
+
+
 def test_version_lives_in_one_place():
     assert setup_cfg()["metadata"]["version"] == "attr: aft_jax.version.__version__"
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)

@@ -45,8 +45,10 @@ def slice_devices(wanted: Slice) -> list[Any]:
     options = {"chip_config_name": wanted.chip.wiring} if wanted.chip.wiring else {}
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=wanted.name, **options)
-    except (RuntimeError, ValueError) as error:
+    except jax.errors.JaxRuntimeError as error:
         reason = str(error).splitlines()[0]
+        if "Topology" not in reason:
+            raise
         raise UsageError(
             f"a topology is one that the TPU compiler knows; {wanted.name}: {reason}. Shapes of "
             "whole hosts are: 2x2, 2x4, 4x4 of chips with two axes, 2x2x1, 2x2x2 of those with "

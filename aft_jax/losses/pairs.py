@@ -14,10 +14,14 @@ import jax.numpy as jnp
 from aft_jax.losses.axis import AxisName, batch_rows, gather_rows, row_shards
 from aft_jax.types import Array, Float, PyTree
 
-BLOCK_PAIRS = 2**24
-"""Pairs at a time (64 MiB of float32, over all devices in the global view). Unless there are more,
-nothing is cut: making each block anew in the backward pass takes up to half as much time again
-(`benchmarks/loss.py`)."""
+MANY_PAIRS = 2**24
+"""More are compared in blocks. A kernel of so many is 64 MiB of float32, and a loss holds five or so.
+Blocks take up to twice the time (`benchmarks/loss.py`): each is made anew in the backward pass, and
+those of a tensor product once more before, for their means."""
+
+BLOCK_PAIRS = 2**22
+"""Pairs in a block (16 MiB of float32); in the global view, where the number of devices is not known,
+over all devices. `benchmarks/loss.py` finds 2^19 to 2^22 alike."""
 
 BLOCK_ROWS = 128
 """Rows of everyone's in a block, at least: the side of a TPU's matrix unit."""
@@ -86,7 +90,7 @@ pair_sums.defvjp(
 
 def many_pairs(rows: int, columns: int) -> bool:
     """Whether so many pairs are compared a block at a time."""
-    return rows * columns > BLOCK_PAIRS
+    return rows * columns > MANY_PAIRS
 
 
 def _first_column(rows: PyTree) -> jax.Array:

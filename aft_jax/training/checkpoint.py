@@ -16,7 +16,10 @@ from aft_jax.errors import StorageError
 from aft_jax.files import full_disk, is_full
 from aft_jax.training.digest import device_digests
 from aft_jax.training.saved import (
+    first_words,
     keep_sound,
+    placed_like,
+    read_state,
     require_fit,
     steps_in,
     structure_of,
@@ -46,8 +49,8 @@ class Checkpoints:
             StorageError: a checkpoint cannot be read, or the directory not be made.
         """
         self.directory = (workdir / "checkpoints").absolute()
-        keep_sound(self.directory)
         self._bytes = 0
+        self._read = keep_sound(self.directory)  # until it is asked for: one read, one comparison
         options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, create=True)
         with self._failures():
             self._manager = _Manager(self.directory, options=options)
@@ -92,6 +95,7 @@ class Checkpoints:
             StorageError: this save cannot begin, or the one before has failed.
         """
         self._bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        self._read = None
         structure = structure_words(structure_of(state))
         digest = {"arrays": device_digests(state), "structure": structure}
         with self._failures():
@@ -125,17 +129,15 @@ class Checkpoints:
             The saved state on the devices of `like`.
 
         Raises:
+            StorageError: it cannot be read.
             UsageError: the checkpoint is of another structure.
         """
-        require_fit(self.directory / str(self.latest), like)
-        state = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        count = len(jax.tree.leaves(like))
-        digest = {
-            "arrays": jax.ShapeDtypeStruct((count, 2), jax.numpy.uint32),
-            "structure": jax.ShapeDtypeStruct((8,), jax.numpy.uint32),
-        }
-        target = {"state": state, "digest": digest}
-        return self._manager.restore(self.latest, args=ocp.args.StandardRestore(target))["state"]
+        path = self.directory / str(self.latest)
+        with self._failures():
+            state = read_state(path) if self._read is None else self._read
+        self._read = None
+        require_fit(path, state, like)
+        return placed_like(state, like)
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
@@ -154,10 +156,9 @@ class Checkpoints:
             return StorageError(f"{error} {kept}")
         if is_full(error):
             return full_disk(self.directory, self._bytes, kept)
-        words = str(error).strip().splitlines() or [type(error).__name__]
         return StorageError(
-            f"checkpoints are written to {self.directory}; a save failed: "
-            f"{words[0].rstrip('.')}. {kept} Repair that, then the same command resumes."
+            f"checkpoints are written to {self.directory}; a save failed: {first_words(error)}. "
+            f"{kept} Repair that, then the same command resumes."
         )
 
 

@@ -22,8 +22,14 @@ ROWS = 1 << 22
 def leaf_names(tree: PyTree) -> dict[str, Any]:
     """The arrays of a tree by their path, "params/Dense_0/kernel", in the order of the names."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-    return dict(sorted(named.items()))
+    return dict(
+        sorted(((path_name(path), leaf) for path, leaf in leaves), key=lambda item: item[0])
+    )
+
+
+def path_name(path: Any) -> str:
+    """The name of a leaf at a path of JAX's."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 @jax.jit

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from aft_jax.training.state import TrainState
-from aft_jax.types import Metrics, PyTree
+from aft_jax.types import HostMetrics, Metrics, PyTree
 
 FIRST = 2.0**15
 LARGEST = 2.0**24
@@ -136,3 +136,25 @@ def exhausted(metrics: Mapping[str, Any]) -> Any:
         A bool, or [m] of them; false where nothing was scaled.
     """
     return np.less(metrics["loss_scale"][0], 1) if "loss_scale" in metrics else np.False_
+
+
+def fault(metrics: HostMetrics) -> str:
+    """What keeps a run from going on after a step.
+
+    Args:
+        metrics: of the step, on the host.
+
+    Returns:
+        A clause for an error message; empty where loss and gradients are finite, or the step was
+        skipped and a smaller scale may help.
+    """
+    loss, norm = float(metrics["loss"][0]), float(metrics["gradient_norm"][0])
+    if not np.isfinite([loss, norm]).all():
+        said = f"the loss is {loss} and the gradient norm {norm}"
+    elif exhausted(metrics):
+        scale = float(metrics["loss_scale"][0])
+        said = f"the loss scale is {scale:g}: the gradients were not finite at any larger one"
+    else:
+        return ""
+    hint = ' (config.precision="bfloat16" has the range that float16 lacks)'
+    return said + (hint if "loss_scale" in metrics else "")

@@ -15,26 +15,32 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from etils import epath
 
 from aft_jax.distributed import is_first, meet
 from aft_jax.errors import StorageError, UsageError
-from aft_jax.training.digest import host_digests, leaf_names
+from aft_jax.training.digest import host_digests, leaf_names, path_name
 from aft_jax.types import PyTree
 
 _LOG = logging.getLogger(__name__)
 
 ITEM = "default"
 DAMAGED = "damaged_checkpoints"
+NONE_LEFT = "None is left: training starts again from step 0."
 _NOT_DAMAGE = (
     *("PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE", "DEADLINE_EXCEEDED"),
     *("RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED"),
 )
 """What TensorStore says when the storage, not the file, is at fault."""
 
+State = dict[str, np.ndarray]
+"""What was read: name -> array"""
+
 Structure = dict[str, tuple[tuple[int, ...], str]]
 """name -> (shape, dtype)"""
+
+
+class DamagedError(Exception):
+    """A checkpoint is not what was saved; the message names it and says what is wrong."""
 
 
 def structure_of(state: PyTree) -> Structure:
@@ -56,7 +62,7 @@ def steps_in(directory: pathlib.Path) -> list[int]:
     return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
 
 
-def keep_sound(directory: pathlib.Path) -> None:
+def keep_sound(directory: pathlib.Path) -> State | None:
     """Leaves a directory whose newest checkpoint is sound, or that has none.
 
     Of several processes the first looks and moves; the others wait for it.
@@ -64,105 +70,129 @@ def keep_sound(directory: pathlib.Path) -> None:
     Args:
         directory: of a run's checkpoints; need not exist.
 
+    Returns:
+        The state in the newest checkpoint; None where there is none, and in every process but the
+        first.
+
     Raises:
         StorageError: a checkpoint cannot be read now, but may be sound. Nothing was moved.
     """
-    if is_first():
-        for path in directory.glob("*.orbax-checkpoint-tmp*"):
-            _LOG.warning("%s was cut short while it was written; it is removed", path)
-            shutil.rmtree(path)
-        for step in reversed(steps_in(directory)):
-            damage = damage_of(directory / str(step))
-            if not damage:
-                break
-            place = _put_aside(directory / str(step))
-            left = steps_in(directory)
-            _LOG.warning(
-                "the checkpoint of step %d in %s is damaged: %s. It is kept in %s. %s",
-                *(step, directory, damage, place),
-                f"The one of step {left[-1]} is looked at instead."
-                if left
-                else "None is left: training starts again from step 0.",
-            )
+    state = _newest_sound(directory) if is_first() else None
     meet("checkpoints are looked through")
+    return state
 
 
-def damage_of(path: pathlib.Path) -> str:
-    """Why a checkpoint is not what was saved; empty if it is.
+def _newest_sound(directory: pathlib.Path) -> State | None:
+    for path in directory.glob("*.orbax-checkpoint-tmp*"):
+        _LOG.warning("%s was cut short while it was written; it is removed", path)
+        shutil.rmtree(path)
+    while steps := steps_in(directory):
+        path = directory / str(steps[-1])
+        try:
+            return read_state(path)
+        except DamagedError as damage:
+            place = _put_aside(path)
+            left = steps[:-1]
+            next_one = f"The one of step {left[-1]} is looked at instead." if left else NONE_LEFT
+            _LOG.warning("%s It is kept in %s. %s", damage, place, next_one)
+    return None
+
+
+def read_state(path: pathlib.Path) -> State:
+    """Reads a checkpoint and compares it with what was saved.
 
     Args:
         path: of one step.
 
     Returns:
-        The reason.
+        The state.
 
     Raises:
+        DamagedError: it is not what was saved.
         StorageError: it cannot be read now, but may be sound.
     """
+    damaged = f"the checkpoint of step {path.name} in {path.parent} is damaged:"
     try:
-        for file in path.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as content:
-                    content.read(1)
-    except PermissionError as error:
-        raise _unreadable(path, error) from error
-    except OSError as error:
-        return f"it cannot be read: {error}"
-    try:
-        return _difference(_read(path))
+        arrays = _read(path)
+        state = {
+            name.removeprefix("state/"): array
+            for name, array in arrays.items()
+            if name.startswith("state/")
+        }
+        difference = _difference(state, arrays["digest/arrays"], arrays["digest/structure"])
     except MemoryError:
         raise
     except Exception as error:  # every layer of the formats has errors of its own
-        words = str(error).strip().splitlines() or [type(error).__name__]
-        if any(word in str(error) for word in _NOT_DAMAGE):
-            raise _unreadable(path, error) from error
-        return f"it cannot be read: {words[0].rstrip('.')}"
+        if _not_damage(error):
+            raise StorageError(
+                f"a run goes on from a checkpoint that it can read; {path}: {first_words(error)}. "
+                "It may be sound and stays where it is. Look at the storage and your permissions, "
+                "then give the same command."
+            ) from error
+        raise DamagedError(f"{damaged} it cannot be read: {first_words(error)}.") from error
+    if difference:
+        raise DamagedError(f"{damaged} {difference}.")
+    return state
 
 
-def _difference(saved: dict[str, Any]) -> str:
-    found = structure_words(structure_of(saved["state"]))
-    if not np.array_equal(found, saved["digest"]["structure"]):
+def _not_damage(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return not isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+    return any(word in str(error) for word in _NOT_DAMAGE)
+
+
+def first_words(error: BaseException) -> str:
+    """What an error says, without what TensorStore adds of its settings."""
+    lines = str(error).partition(" [tensorstore_spec")[0].strip().splitlines()
+    return (lines or [type(error).__name__])[0].rstrip(".")
+
+
+def _difference(state: State, arrays: np.ndarray, structure: np.ndarray) -> str:
+    """How a state differs from what its checkpoint says was saved; empty where it does not."""
+    if not np.array_equal(structure_words(structure_of(state)), structure):
         return "the names, shapes or dtypes of its arrays are not those that were saved"
-    wrong = (host_digests(saved["state"]) != saved["digest"]["arrays"]).any(axis=1)
+    wrong = (host_digests(state) != arrays).any(axis=1)
     if not wrong.any():
         return ""
-    first = list(leaf_names(saved["state"]))[int(np.argmax(wrong))]
+    first = sorted(state)[int(np.argmax(wrong))]
     others = f" and {np.count_nonzero(wrong) - 1} others" if np.count_nonzero(wrong) > 1 else ""
-    return f"the bits of {first!r}{others} are not those that were saved"
+    return f"the bits of {first}{others} are not those that were saved"
 
 
-def _read(path: pathlib.Path) -> dict[str, Any]:
-    """Everything in a checkpoint, as NumPy arrays, read by this process alone."""
-    handler, place = _handler(), epath.Path(path / ITEM)
-    try:
-        tree = handler.metadata(place).tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        return handler.restore(place, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-    finally:
-        handler.close()
+def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Every array in a checkpoint, by name.
+
+    Orbax's own reader has a thread and an event loop for each of them; after an error the others go
+    on, and complain by the page. It also asks the other processes.
+    """
+    import tensorstore as ts
+
+    about = json.loads((path / ITEM / "_METADATA").read_text())
+    driver = "zarr3" if about["use_zarr3"] else "zarr"
+    base = {"driver": "file", "path": f"{path / ITEM}/"}
+    reads = {}
+    for entry in about["tree_metadata"].values():
+        if entry["value_metadata"]["value_type"] not in ("jax.Array", "np.ndarray"):
+            continue  # a place without arrays
+        keys = [str(part["key"]) for part in entry["key_metadata"]]
+        database = {"driver": "ocdbt", "base": base, "path": ".".join(keys)}
+        reads["/".join(keys)] = ts.open({"driver": driver, "kvstore": database}, open=True)
+    opened = {name: read.result().read() for name, read in reads.items()}
+    return {name: np.asarray(read.result()) for name, read in opened.items()}
 
 
-def _handler() -> ocp.PyTreeCheckpointHandler:
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=None, active_processes={jax.process_index()}, barrier_sync_key_prefix="alone"
-    )
-    return ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-
-
-def require_fit(path: pathlib.Path, like: PyTree) -> None:
+def require_fit(path: pathlib.Path, state: State, like: PyTree) -> None:
     """Refuses a sound checkpoint of another state.
 
     Args:
         path: of one step.
+        state: what is in it.
         like: the state of the run that is to go on from it.
 
     Raises:
         UsageError: their arrays differ in names, shapes or dtypes.
     """
-    handler = _handler()
-    saved = structure_of(handler.metadata(epath.Path(path / ITEM)).tree["state"])
-    handler.close()
-    wanted = structure_of(like)
+    saved, wanted = structure_of(state), structure_of(like)
     if saved == wanted:
         return
     words = [
@@ -179,6 +209,26 @@ def require_fit(path: pathlib.Path, like: PyTree) -> None:
     )
 
 
+def placed_like(state: State, like: PyTree) -> PyTree:
+    """A state that was read, in the structure of another one and on its devices.
+
+    Args:
+        state: the same in every process.
+        like: of the same names, shapes and dtypes.
+
+    Returns:
+        The arrays of `state` in the tree of `like`; NumPy arrays where `like` has them.
+    """
+
+    def place(path: Any, leaf: Any) -> Any:
+        array = state[path_name(path)]
+        if not isinstance(leaf, jax.Array):
+            return array
+        return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda part: array[part])
+
+    return jax.tree_util.tree_map_with_path(place, like)
+
+
 def _shown(array: tuple[tuple[int, ...], str] | None) -> str:
     return "absent" if array is None else f"{array[1]} {list(array[0])}"
 
@@ -191,10 +241,3 @@ def _put_aside(path: pathlib.Path) -> pathlib.Path:
         copies += 1
         place = shelf / f"{path.name}-{copies}"
     return path.rename(place)
-
-
-def _unreadable(path: pathlib.Path, error: Exception) -> StorageError:
-    return StorageError(
-        f"a run goes on from a checkpoint that it can read; {path}: {error}. It may be sound and "
-        "stays where it is. Look at the storage and your permissions, then give the same command."
-    )

@@ -87,17 +87,19 @@ def state_shardings(mesh: Mesh, state: PyTree, kind: str) -> PyTree:
         A sharding for each array.
     """
     return jax.tree.map(
-        lambda leaf: NamedSharding(mesh, _split(leaf, mesh.size) if kind == "sharded" else P()),
+        lambda leaf: NamedSharding(
+            mesh, _split(leaf.shape, mesh.size) if kind == "sharded" else P()
+        ),
         state,
     )
 
 
-def _split(leaf: jax.Array, parts: int) -> P:
-    fitting = [axis for axis, size in enumerate(leaf.shape) if size and size % parts == 0]
+def _split(shape: tuple[int, ...], parts: int) -> P:
+    fitting = [axis for axis, size in enumerate(shape) if size and size % parts == 0]
     if not fitting:
         return P()
-    longest = max(fitting, key=lambda axis: leaf.shape[axis])
-    return P(*(AXIS if axis == longest else None for axis in range(leaf.ndim)))
+    longest = max(fitting, key=lambda axis: shape[axis])
+    return P(*(AXIS if axis == longest else None for axis in range(len(shape))))
 
 
 def placed(array: np.ndarray | jax.Array, sharding: jax.sharding.Sharding) -> jax.Array:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from aft_jax.training.loss_scale import guarded, scaled, unscaled
 from aft_jax.training.sharding import replicated, row_sharded, stacked_rows
 from aft_jax.training.state import TrainState, stream_key, trainable
 from aft_jax.types import Batch, Metrics, PyTree, Regularizer, Student, StudentOutput
@@ -111,7 +112,7 @@ class Gradients(NamedTuple):
     """What a step learns of its batch.
 
     Attributes:
-        grads: of the objective, for the tree that the optimizer updates.
+        grads: of the objective, scaled, for the tree that the optimizer updates.
         metrics: of the batch.
         variables: the student's, with the batch statistics that the batch leaves.
     """
@@ -133,7 +134,7 @@ def whole_batch(student: Student, regularizer: Regularizer) -> GradientsOf:
             variables = {**state.variables, "params": params["student"]}
             output, variables = forward(student, variables, batch, key)
             loss, metrics = objective(regularizer, params["regularizer"], output, batch, beta)
-            return loss, (metrics, variables)
+            return scaled(state.loss_scale, loss), (metrics, variables)
 
         grads, (metrics, variables) = jax.grad(loss_of, has_aux=True)(trainable(state))
         return Gradients(grads, metrics, variables)
@@ -149,13 +150,13 @@ def make_train_step(gradients: GradientsOf, optimizer: optax.GradientTransformat
         optimizer: of the tree {"student": ..., "regularizer": ...}.
 
     Returns:
-        The step. Its metrics include "gradient_norm", as a (norm, 1) state.
+        The step. Its metrics include those of `loss_scale.guarded`.
     """
 
     def train_step(state, batch, beta, root):
         key = jax.random.fold_in(stream_key(root, "dropout"), state.step)
         grads, metrics, variables = gradients(state, batch, beta, key)
-        params = trainable(state)
+        grads, params = unscaled(state.loss_scale, grads), trainable(state)
         updates, opt_state = optimizer.update(grads, state.opt_state, params)
         params: PyTree = optax.apply_updates(params, updates)
         new_state = state._replace(
@@ -164,8 +165,7 @@ def make_train_step(gradients: GradientsOf, optimizer: optax.GradientTransformat
             regularizer=params["regularizer"],
             opt_state=opt_state,
         )
-        norm = optax.tree.norm(grads)
-        return new_state, metrics | {"gradient_norm": (norm, jnp.ones_like(norm))}
+        return guarded(state, new_state, grads, metrics)
 
     return train_step
 

@@ -142,7 +142,7 @@ class _Run:
         self.steps, self.rate = experiment.protocol.steps, experiment.protocol.rate
         self.order = experiment.protocol.order(config.seed)
         everywhere = replicated(experiment.mesh)
-        self.beta = placed(np.float32(config.beta), everywhere)
+        self.beta = placed(np.asarray(config.beta, np.float32), everywhere)
         self.root = root_key(config.seed, experiment.mesh)
         self.tune: dict[str, float] = {}
         self.unread: list[tuple[range, Metrics]] = []

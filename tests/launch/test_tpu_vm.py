@@ -172,7 +172,7 @@ def test_without_a_login_shows_what_gcloud_says(cloud):
     assert result.returncode == 2
     assert "no active account" in result.stderr
     assert "the state of vit cannot be read" in result.stderr
-    assert kinds(cloud) == []
+    assert [call[4] for call in cloud.calls()] == ["describe"] * 2  # looked at once
 
 
 def test_uses_and_deletes_a_slice_that_was_never_queued(cloud):

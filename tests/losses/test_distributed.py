@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 from aft_jax import aft_loss
 from aft_jax.losses.predictions import logit_distillation_loss
 from tests.losses.baselines import CASES as BASELINES
+from tests.losses.blocks import pairs_in_blocks
 
 DEVICES = 8
 CASES = {
@@ -24,6 +25,9 @@ CASES = {
     "rbf of a product": (16, {"kernel": "rbf", "combine": "product"}),
     "student of two factors": (16, {"factors": True}),
     "both sides products": (16, {"factors": True, "kernel": "rbf", "combine": "product"}),
+    "rbf in blocks": (32, {"kernel": "rbf"}),
+    "products in blocks": (32, {"factors": True, "kernel": "rbf", "combine": "product"}),
+    "blocks that no device shares": (40, {"kernel": "rbf", "combine": "product"}),
 }
 
 
@@ -112,7 +116,8 @@ def on_one_device(case):
 def test_eight_devices_equal_one(way, case):
     batch, options = CASES[case]
     expected = on_one_device(case)
-    actual = WAYS[way](functools.partial(loss, **options), *problem(batch))
+    with pairs_in_blocks(rows=8 if batch == 32 else 5, many=0 if "blocks" in case else batch**2):
+        actual = WAYS[way](functools.partial(loss, **options), *problem(batch))
     assert_equal(actual, expected)
 
 

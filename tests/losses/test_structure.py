@@ -46,13 +46,24 @@ def products(program):
 
 
 def test_linear_kernels_take_two_products_forward_and_two_backward():
-    forward = [("13x5", "5x13"), ("13x11", "11x13")]
+    forward = [("13x5", "13x5"), ("13x11", "13x11")]
     backward = [("13x13", "13x11"), ("13x13", "13x5")]
     assert products(lowered(13, 5, [11], gradient=False)) == forward
     assert products(lowered(13, 5, [11])) == forward + backward
     # Their transposes are flags of the compiled products: no array is moved for them.
     compiled = str(lowered(13, 5, [11]).compile().as_text())
     assert not re.search(r"= f32\[\d+,\d+\]\S* (transpose|copy)\(", compiled)
+
+
+def test_nothing_is_computed_for_teachers_without_scales():
+    def loss(student, teacher):
+        return aft_loss(None, student, teacher)
+
+    shape = jax.ShapeDtypeStruct
+    arguments = shape((13, 5), jnp.float32), shape((13, 11), jnp.float32)
+    forward = [("13x5", "13x5"), ("13x11", "13x11")]
+    backward = [("13x13", "13x5")]
+    assert products(jax.jit(jax.value_and_grad(loss)).lower(*arguments)) == forward + backward
 
 
 def test_the_moment_form_takes_three_products_forward_and_four_backward():

@@ -153,24 +153,25 @@ def test_the_second_step_compiles_nothing(case):
 @functools.cache
 def derived(name, dtype):
     """Output and gradients of a case at the weights that it has in float32, at inference."""
-    case = compiled(name, dtype=dtype)
-    variables = compiled(name, dtype="float32").variables
+    case, student = compiled(name), CASES[name].make(dtype=dtype)
+    shapes = jax.eval_shape(student.init, jax.random.key(2), case.inputs)
 
     def loss(params):
-        output, _ = case.student.apply({**variables, "params": params}, case.inputs, False, {})
+        variables = {**case.variables, "params": params}
+        output, _ = student.apply(variables, case.inputs, False, {})
         squares = sum(jnp.mean(jnp.square(x)) for x in arrays(output.features))
         return 1024 * (jnp.mean(jax.nn.logsumexp(output.logits, axis=1)) + squares), output
 
-    return case.variables, *jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+    return shapes, *jax.jit(jax.grad(loss, has_aux=True))(case.variables["params"])
 
 
 @pytest.mark.parametrize(("dtype", "error"), [("bfloat16", 0.05), ("float16", 0.01)])
 @pytest.mark.parametrize("name", list(OPTIONS))
 def test_half_precision_is_near_float32_and_keeps_parameters_and_results_in_it(name, dtype, error):
-    variables, gradients, output = derived(name, dtype)
-    plain_variables, plain_gradients, expected = derived(name, "float32")
-    assert_trees_equal(variables, plain_variables)  # drawn alike
-    for tree in (variables, gradients, output):
+    shapes, gradients, output = derived(name, dtype)
+    plain_shapes, plain_gradients, expected = derived(name, "float32")
+    assert shapes == plain_shapes
+    for tree in (shapes, gradients, output):
         assert {leaf.dtype for leaf in jax.tree.leaves(tree)} == {jnp.dtype("float32")}
     for x, y in zip(arrays(output.features), arrays(expected.features), strict=True):
         assert np.any(x != y)  # it is another computation
