@@ -100,10 +100,16 @@ def several_in(environment: Mapping[str, str]) -> bool:
     return int(environment.get("OMPI_COMM_WORLD_SIZE", "1")) > 1
 
 
+def place_among_processes() -> tuple[int, int]:
+    """(number of this process, from 0; processes of the run)."""
+    if not jax.distributed.is_initialized():
+        return 0, 1  # without asking JAX, which would start its devices
+    return jax.process_index(), jax.process_count()
+
+
 def is_first() -> bool:
     """Whether this process writes what a run leaves once: its config, metrics and student."""
-    # Asked only of a run of several: JAX starts its devices to answer.
-    return not jax.distributed.is_initialized() or jax.process_index() == 0
+    return place_among_processes()[0] == 0
 
 
 def meet(place: str) -> None:

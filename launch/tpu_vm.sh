@@ -148,7 +148,7 @@ wait_until_ready() {
       note "$name: request $request, TPU VM $node"
     fi
     case "$state" in
-      UNKNOWN) ((++unknown < 5)) || fail "the state of $name cannot be read; the reason stands above." ;;
+      UNKNOWN) ((known && ++unknown < 5)) || fail "the state of $name cannot be read; the reason stands above." ;;
       STOPPED) run "${vm[@]}" start "$name" "${place[@]}" ;;
       LOST)
         if [[ $request == FAILED ]] && ((++failed == 3)); then

@@ -66,9 +66,7 @@ def test_without_a_workdir(refusal, verb):
 
 def test_a_leftover_argument(refusal):
     message = refusal("train", CONFIG, "--workdir=run", "extra")
-    assert (
-        "--process and --distributed; got ['extra']" in message
-    )
+    assert "--process and --distributed; got ['extra']" in message
 
 
 def test_directories_follow_the_flags_of_report_alone(refusal):

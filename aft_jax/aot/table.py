@@ -86,7 +86,7 @@ def _table(found: Compilation, measured: Mapping[str, Measured]) -> str:
         head += [f"{name} adds", ""]
     table = [head]
     for row in rows(found, list(measured.values())):
-        values = {name: row.value(program) for name, program in measured.items()}
+        values = {name: float(row.value(program)) for name, program in measured.items()}
         cells = [row.name, *(row.form(value) for value in values.values())]
         for name in added:
             more, base = values[name] - values[BASELINE], values[BASELINE]

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from aft_jax.config import Config, TeacherConfig
 from aft_jax.data import Dataset, load_splits, prefetched
+from aft_jax.distributed import meet, place_among_processes
 from aft_jax.errors import ConfigError, StoreError
 from aft_jax.features.describe import expected_fields, store_path, whole_fields
 from aft_jax.features.kv import Directory
@@ -28,8 +29,9 @@ def extract(config: Config, teachers: Mapping[str, Teacher] | None = None) -> li
     """Computes and stores every teacher's features of the splits in `config.features.splits`, once.
 
     A store that is there already is kept if it is whole and the right one, gone on with if it was
-    interrupted, else refused. With `config.features.processes` above 1 every process computes its
-    own shards and the first one completes the stores when all are there.
+    interrupted, else refused. With `config.features.processes` above 1, or where the processes of a
+    run have found each other, every process computes its own shards and the first one completes the
+    stores when all are there.
 
     Args:
         config: the run's config.
@@ -47,6 +49,7 @@ def extract(config: Config, teachers: Mapping[str, Teacher] | None = None) -> li
             empty or its ids repeat, or features are not finite.
     """
     given = dict(teachers or {})
+    config = _shared_out(config)
     require_teachers(config, given)
     if config.views < 0:
         raise ConfigError(
@@ -65,7 +68,17 @@ def extract(config: Config, teachers: Mapping[str, Teacher] | None = None) -> li
             else:
                 _extract_split(config, load(), dataset, path, whole_fields(*about))
             stores.append(path)
+    meet("extracted")
     return stores
+
+
+def _shared_out(config: Config) -> Config:
+    """The config with this process's share, where `jax.distributed` knows it."""
+    number, total = place_among_processes()
+    if total == 1 or config.features.processes > 1:
+        return config
+    share = dataclasses.replace(config.features, process=number, processes=total)
+    return dataclasses.replace(config, features=share)
 
 
 def require_teachers(config: Config, given: Mapping[str, Teacher]) -> None:

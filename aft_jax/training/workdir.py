@@ -38,11 +38,18 @@ def claim(workdir: pathlib.Path, config: Config, plan: str = "") -> None:
 
     Raises:
         ConfigError: the directory belongs to another config; the message names the differing keys.
+        UsageError: not all processes of the run see the directory.
     """
     check(workdir, config, plan)
     if not (workdir / CONFIG).exists():
         with made_workdir(workdir):
             write_whole(workdir / CONFIG, to_json(config))
+        if not (workdir / CONFIG).exists():
+            raise UsageError(
+                "--workdir is on storage that every process of the run sees; what the first one "
+                f"wrote to {workdir.absolute()} is not there for this one. Name a place on NFS or "
+                "in a mounted bucket."
+            )
 
 
 def check(workdir: pathlib.Path, config: Config, plan: str = "") -> None:

@@ -9,6 +9,8 @@ from aft_jax.config import resolve
 from aft_jax.errors import ConfigError
 from configs import cifar10
 
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
 GIB = 2**30
 
 
@@ -31,6 +33,7 @@ def test_the_step_of_the_trainer_is_compiled_for_devices():
     assert all(one.is_fully_replicated for one in jax.tree.leaves(state))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{"state_sharding": "sharded"}, {"accumulation_steps": 2}, {"precision": "bfloat16"}]
 )
@@ -42,12 +45,12 @@ def test_the_keys_of_scale_are_heeded(changes):
 
 
 def test_devices_divide_the_batch():
-    with pytest.raises(ConfigError, match="got 12 rows for the 8 of this topology.*batch_size=16"):
+    with pytest.raises(ConfigError, match=r"got 12 rows for the 8 of this topology.*batch_size=16"):
         compiled(batch_size=12)
 
 
 def test_devices_and_micro_batches_divide_the_batch():
-    with pytest.raises(ConfigError, match="of this topology and 3 micro-batches.*batch_size=48"):
+    with pytest.raises(ConfigError, match=r"of this topology and 3 micro-batches.*batch_size=48"):
         compiled(batch_size=24 + 3, accumulation_steps=3)
 
 

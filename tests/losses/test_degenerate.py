@@ -8,12 +8,19 @@ import pytest
 from aft_jax import aft_loss
 from aft_jax.losses.rows import centred_unit_rows
 from tests import reference
+from tests.losses.blocks import pairs_in_blocks
 
 VARIANTS = [(kernel, combine) for kernel in ("linear", "rbf") for combine in ("concat", "product")]
 variants = pytest.mark.parametrize(("kernel", "combine"), VARIANTS)
-batches = pytest.mark.parametrize(
-    "batch", [3, 37]
-)  # 37 rows against 12 dimensions: the moment form
+# 37 rows against 12 dimensions: the moment form. 41, and 128: kernels without moments in blocks.
+batches = pytest.mark.parametrize("batch", [3, 37, 41])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def longer_batches_in_blocks():
+    with pairs_in_blocks(rows=16, many=37**2):
+        yield
+
 
 gradients_of = jax.jit(
     jax.value_and_grad(aft_loss, argnums=(0, 1, 2)), static_argnames=("kernel", "combine")

@@ -116,9 +116,11 @@ def on_one_device(case):
 def test_eight_devices_equal_one(way, case):
     batch, options = CASES[case]
     expected = on_one_device(case)
-    with pairs_in_blocks(rows=8 if batch == 32 else 5, many=0 if "blocks" in case else batch**2):
+    blocks = "blocks" in case
+    with pairs_in_blocks(rows=8 if batch == 32 else 5, many=0 if blocks else batch**2):
         actual = WAYS[way](functools.partial(loss, **options), *problem(batch))
-    assert_equal(actual, expected)
+    # Blocks are summed in another order than the one device's kernels.
+    assert_equal(actual, expected, relative=4e-6 if blocks else 2e-6)
 
 
 def assert_equal(actual, expected, relative=2e-6):

@@ -133,7 +133,8 @@ def test_a_run_in_each_precision(config, precision, tmp_path):
     for line in lines:
         assert line.keys() & scaled == (scaled if precision == "float16" else set())
     if precision == "float16":
-        assert {line["loss_scale"] for line in lines} == {32768}
+        assert lines[0]["skipped"] < 1
+        assert lines[-1]["loss_scale"] <= lines[0]["loss_scale"] <= 32768
 
 
 def test_the_precisions_compute_differently_and_nearly_the_same(config, tmp_path):
@@ -175,21 +176,27 @@ def test_what_a_function_is_given():
     assert with_precision("vit", {"dtype": "float16"}, "bfloat16") == {"dtype": "bfloat16"}
 
 
+def check_halving(directory):
+    """A run of 40 steps, a line each, from the scale 2^40: every skipped step halves it."""
+    lines = [line for line in read_metrics(directory) if line["split"] == "train"]
+    skipped = np.array([line["skipped"] for line in lines])
+    assert set(skipped) == {0, 1}
+    assert skipped[:10].all()
+    assert not skipped[-1]
+    scales = [2.0 ** (40 - skipped[:step].sum()) for step in range(40)]
+    assert [line["loss_scale"] for line in lines] == scales
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    return lines
+
+
 def test_steps_are_skipped_until_the_scale_fits(config, tmp_path, monkeypatch):
     """Gradients times 2^40 are infinite in float16; some smaller power of two is not."""
     monkeypatch.setattr(loss_scale, "FIRST", 2.0**40)
     config = dataclasses.replace(config, precision="float16", steps=40, log_every=1)
     train(config, tmp_path)
-    lines = [line for line in read_metrics(tmp_path) if line["split"] == "train"]
-    skipped = [line["skipped"] for line in lines]
-    count = int(sum(skipped))
-    assert 5 < count < 35
-    assert skipped == [1] * count + [0] * (40 - count)
-    scales = [2.0 ** (40 - min(step, count)) for step in range(40)]
-    assert [line["loss_scale"] for line in lines] == scales
-    assert lines[0]["gradient_norm"] == 0  # of no step
-    assert lines[-1]["gradient_norm"] > 0
-    assert lines[0]["loss"] > lines[-1]["loss"]
+    lines = check_halving(tmp_path)
+    skipped = [line["gradient_norm"] == 0 for line in lines]  # which is then of no step
+    assert skipped == [line["skipped"] == 1 for line in lines]
 
 
 def test_a_run_ends_where_no_scale_helps(config, tmp_path, monkeypatch):
@@ -200,8 +207,6 @@ def test_a_run_ends_where_no_scale_helps(config, tmp_path, monkeypatch):
 
 
 def test_a_killed_run_resumes_with_its_scale(config, tmp_path, monkeypatch):
-    """The scale falls before and after the checkpoint at step 4."""
-    monkeypatch.setattr(loss_scale, "FIRST", 2.0**40)
     config = dataclasses.replace(config, precision="float16")
     train(config, tmp_path / "whole")
     whole, cut = (load_student(tmp_path / "whole").variables, tmp_path / "cut")
@@ -225,7 +230,7 @@ def test_a_killed_run_resumes_with_its_scale(config, tmp_path, monkeypatch):
         for path in (cut, tmp_path / "whole")
     )
     assert ours == theirs
-    assert ours[-1][1] < 2**36  # it had halved in every step
+    assert ours[-1][1] < ours[0][1]
 
 
 @pytest.mark.slow
@@ -269,30 +274,34 @@ def test_trials_together_have_the_scales_that_they_have_alone(config, tmp_path, 
     ids=["devices", "sharded", "accumulated", "scanned"],
 )
 def test_scaling_where_the_step_is_laid_out_otherwise(config, changes, tmp_path, monkeypatch):
-    monkeypatch.setattr(loss_scale, "FIRST", 2.0**40)
-    config = dataclasses.replace(config, precision="float16", steps=32)
-    train(config, tmp_path / "one")
-    train(dataclasses.replace(config, **changes), tmp_path / "other")
-    one, other = (
-        [line for line in read_metrics(tmp_path / name) if line["split"] == "train"]
-        for name in ("one", "other")
-    )
-    assert [line["loss_scale"] for line in other] == [line["loss_scale"] for line in one]
-    assert other[-1]["loss"] == pytest.approx(one[-1]["loss"], rel=5e-3)
-    assert one[-1]["skipped"] == 0
+    one = dataclasses.replace(config, precision="float16", steps=40, log_every=1)
+    other = dataclasses.replace(one, **changes)
+    with monkeypatch.context() as patch:
+        patch.setattr(loss_scale, "FIRST", 2.0**40)
+        train(other, tmp_path / "halving")
+    check_halving(tmp_path / "halving")
+    monkeypatch.setattr(loss_scale, "FIRST", 64.0)  # no step is skipped
+    losses = []
+    for name, whole in {"one": one, "other": other}.items():
+        train(dataclasses.replace(whole, steps=8), tmp_path / name)
+        lines = [line for line in read_metrics(tmp_path / name) if line["split"] == "train"]
+        assert not any(line["skipped"] for line in lines)
+        losses.append([line["loss"] for line in lines])
+    np.testing.assert_allclose(*losses, rtol=5e-3)
 
 
 def test_the_online_tuner_skips_steps_and_keeps_beta(config):
-    experiment = build(dataclasses.replace(config, precision="float16"))
+    optim = dataclasses.replace(config.optim, warmup_steps=0)
+    experiment = build(dataclasses.replace(config, precision="float16", optim=optim))
     step = jax.jit(online(experiment, 1.0, 4).step)
     state, batch = initial_state(experiment, 0), batch_of(experiment)
     moved = {}
-    for name, scale in {"fits": 2.0**15, "overflows": 2.0**60}.items():
+    for name, scale in {"fits": 64.0, "overflows": 2.0**60}.items():
         started = state._replace(loss_scale=state.loss_scale._replace(scale=jnp.float32(scale)))
         after, beta, metrics = step(started, jnp.float32(10), batch, batch, jax.random.key(0))
         moved[name] = float(beta) != 10
         skipped = float(metrics["skipped"][0])
-        assert (float(after.loss_scale.scale) == scale) == (skipped == 0)
+        assert float(after.loss_scale.scale) == (scale / 2 if skipped else scale)
         assert np.isfinite(metrics["beta_slope"][0])
         same = jax.tree.map(np.array_equal, after.variables, state.variables)
         assert all(jax.tree.leaves(same)) == (skipped == 1)

@@ -118,6 +118,7 @@ def test_the_command_line_exits_with_75_and_says_what_to_do(prepared, tmp_path):
     assert cli.main(arguments) == 0
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once(prepared, tmp_path):
     """And what was committed before stays."""
     arguments = digits("train", prepared, f"--workdir={tmp_path}/run")
@@ -131,7 +132,6 @@ def test_a_second_signal_ends_at_once(prepared, tmp_path):
     ("verb", "more"),
     [
         ("compare", ()),
-        ("sweep", ("--config.sweep.together=1",)),
         ("sweep", ("--config.sweep.together=0",)),
     ],
 )
@@ -160,17 +160,22 @@ def test_outside_a_loop_it_ends_where_it_is():
         signal.raise_signal(signal.SIGTERM)
 
 
+def loop_until_preempted():
+    with Preemption() as preemption:
+        assert not preemption.requested()
+        signal.raise_signal(signal.SIGTERM)
+        assert preemption.requested()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            assert signal.getsignal(number) == signal.SIG_DFL
+        raise Preempted("stop")
+
+
 def test_inside_a_loop_it_is_noted_and_the_signals_are_given_back():
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with stops_at_once():
         outer = signal.getsignal(signal.SIGTERM)
-        with Preemption() as preemption, pytest.raises(Preempted, match="stop"):
-            assert not preemption.requested()
-            signal.raise_signal(signal.SIGTERM)
-            assert preemption.requested()
-            assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-            assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
-            raise Preempted("stop")
+        with pytest.raises(Preempted, match="stop"):
+            loop_until_preempted()
         assert signal.getsignal(signal.SIGTERM) == outer
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 

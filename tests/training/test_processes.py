@@ -117,6 +117,22 @@ def test_a_checkpoint_of_one_topology_is_read_by_another(run, trained, tmp_path,
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_two_processes_extract_one_store_and_compare_as_one_would(run, tmp_path):
+    features = dataclasses.replace(run.features, directory=str(tmp_path / "features"))
+    plan = dataclasses.replace(run.compare, betas=(10.0,), search_seeds=(100,), seeds=(0,))
+    config = dataclasses.replace(run, features=features, compare=plan, steps=2, log_every=2)
+    flag = config_file(config, tmp_path / "run.py")
+    finished(start(2, 4, "extract", flag))
+    tables = {}
+    for name, layout in {"one": (1, 1), "two": (2, 4)}.items():
+        outputs = finished(start(*layout, "compare", flag, f"--workdir={tmp_path / name}"))
+        table = [line for line in outputs[0].splitlines() if line.startswith(("stl", "aft "))]
+        tables[name] = [line.rsplit(maxsplit=1)[0] for line in table]  # without the seconds
+    assert len(tables["one"]) == 2
+    assert tables["two"] == tables["one"]
+
+
 def test_flags_go_together():
     with pytest.raises(UsageError, match=r"go together, I from 0; got 'host:1', 2 and -1"):
         join(Processes("host:1", 2))
