@@ -66,6 +66,22 @@ def is_full(error: BaseException | None) -> bool:
     return False
 
 
+def require_room(path: pathlib.Path, needed: int, kept: str = "") -> None:
+    """Refuses to begin what the disk has no room for.
+
+    Args:
+        path: of the file or directory to be written.
+        needed: its bytes.
+        kept: sentences on what is safe.
+
+    Raises:
+        StorageError: there are fewer.
+    """
+    usage = shutil.disk_usage(_existing(path))
+    if usage.total and usage.free < needed:  # a mounted bucket may report nothing at all
+        raise full_disk(path, needed, kept)
+
+
 def full_disk(path: pathlib.Path, needed: int, kept: str = "") -> StorageError:
     """The error for a file that a full disk has no room for.
 
@@ -77,14 +93,17 @@ def full_disk(path: pathlib.Path, needed: int, kept: str = "") -> StorageError:
     Returns:
         The error.
     """
-    place = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(_existing(path)).free
     wanted = f"{needed:,} bytes are needed, " if needed else ""
     return StorageError(
         f"what is written needs room on its disk; {path} could not be written: the disk (or your "
         f"quota) is full, {wanted}{free:,} are free. {kept + ' ' if kept else ''}"
         "Free space, then the same command resumes."
     )
+
+
+def _existing(path: pathlib.Path) -> pathlib.Path:
+    return next(parent for parent in (path, *path.absolute().parents) if parent.exists())
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 # Every check of the project: format, lint, types, tests. Arguments go on to pytest.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=environment.sh
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" train,data,teachers,test
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" train,data,teachers,tpu-aot,test
 
 stage() {
   local name="$1" status=0

@@ -31,6 +31,7 @@ FLOW = [
     ("teachers",),
     ("features",),
     ("training",),
+    ("aot",),
     ("experiments",),
     ("export",),
     ("cli",),

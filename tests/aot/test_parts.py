@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,19 +32,19 @@ def test_every_timm_student_of_the_configs_is_known(student):
 
 
 def test_images_of_another_size_change_the_positions_alone():
-    raw = cifar100_vit_s.get_config()
+    raw: Any = cifar100_vit_s.get_config()
     raw.inputs.image_size = 112
     assert without_weights(resolve(raw)).student.options["image_size"] == 112
 
 
 def test_the_options_of_the_config_go_over_those_of_the_name():
-    raw = cifar100_vit_s.get_config()
+    raw: Any = cifar100_vit_s.get_config()
     raw.student.options = {"depth": 2}
     assert without_weights(resolve(raw)).student.options["depth"] == 2
 
 
 def test_vit_s_has_the_state_and_batch_of_its_flags():
-    raw = cifar100_vit_s.get_config()
+    raw: Any = cifar100_vit_s.get_config()
     raw.batch_size = 4096
     parts = parts_of_flags(resolve(raw), 100, {"dinov2_g": 1536, "clip_g": 1408})
     assert shapes(parts.batch.inputs) == ((4096, 224, 224, 3), jnp.uint8)
@@ -95,14 +96,14 @@ def test_methods_that_read_the_features_first_need_them(method):
 
 
 def test_quirks_need_the_rows_of_the_data():
-    raw = cifar100_vit_s.get_config()
+    raw: Any = cifar100_vit_s.get_config()
     raw.official_quirks, raw.devices = True, 1
     with pytest.raises(ConfigError, match=r"counts in epochs of the data set; leave out --classes"):
         parts_of_flags(resolve(raw), 100, {"dinov2_g": 8, "clip_g": 8})
 
 
 def test_flags_and_data_give_the_same_step(tmp_path):
-    raw = cifar10.get_config("student=small_cnn,teachers=dinov2_s,smoke")
+    raw: Any = cifar10.get_config("student=small_cnn,teachers=dinov2_s,smoke")
     raw.features.directory = str(tmp_path)
     config = resolve(raw)
     extract(config)

@@ -19,8 +19,8 @@ from aft_jax.training.checkpoint import Checkpoints
 def main() -> int:
     """Runs the command line with the fault in its way."""
     fault, step, *arguments = sys.argv[1:]
-    trainer._Run.call = with_fault(trainer._Run.call, fault, int(step))
-    together._Group.step = with_fault(together._Group.step, fault, int(step))
+    for loop, name in ((trainer._Run, "call"), (together._Group, "step")):
+        setattr(loop, name, with_fault(getattr(loop, name), fault, int(step)))
     if fault == "term-twice":
         Checkpoints.wait = lambda self: os.kill(os.getpid(), signal.SIGTERM)
     return cli.main(arguments)

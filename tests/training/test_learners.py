@@ -242,8 +242,9 @@ def single(config, name, rows):
     """The features that one of the runs itself has of rows of train."""
     alone = dataclasses.replace(config, method="stl", teachers={})
     saved = load_student(source(config, name))
+    options = {key: value for key, value in saved.options.items() if key != "dtype"}
     student = dataclasses.replace(
-        alone.student, init_from=str(source(config, name)), options=saved.options
+        alone.student, init_from=str(source(config, name)), options=options
     )
     experiment = build(dataclasses.replace(alone, student=student, inputs=saved.inputs))
     inputs = jnp.asarray(experiment.train.inputs(rows))

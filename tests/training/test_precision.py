@@ -294,12 +294,17 @@ def test_the_online_tuner_skips_steps_and_keeps_beta(config):
     optim = dataclasses.replace(config.optim, warmup_steps=0)
     experiment = build(dataclasses.replace(config, precision="float16", optim=optim))
     step = jax.jit(online(experiment, 1.0, 4).step)
-    state, batch = initial_state(experiment, 0), batch_of(experiment)
+    first, batch = initial_state(experiment, 0), batch_of(experiment)
+    beta, root = jnp.float32(10), jax.random.key(0)
+
+    def scaled_by(state, scale):
+        return state._replace(loss_scale=state.loss_scale._replace(scale=jnp.float32(scale)))
+
+    state, *_ = step(scaled_by(first, 64), beta, batch, batch, root)  # Adam's first is a sign alone
     moved = {}
     for name, scale in {"fits": 64.0, "overflows": 2.0**60}.items():
-        started = state._replace(loss_scale=state.loss_scale._replace(scale=jnp.float32(scale)))
-        after, beta, metrics = step(started, jnp.float32(10), batch, batch, jax.random.key(0))
-        moved[name] = float(beta) != 10
+        after, new_beta, metrics = step(scaled_by(state, scale), beta, batch, batch, root)
+        moved[name] = float(new_beta) != 10
         skipped = float(metrics["skipped"][0])
         assert float(after.loss_scale.scale) == (scale / 2 if skipped else scale)
         assert np.isfinite(metrics["beta_slope"][0])

@@ -36,8 +36,14 @@ def config_file(config, path: pathlib.Path) -> str:
 
 @pytest.fixture(scope="module")
 def run(prepared):
-    """Ten steps on 40 rows, evaluated on a split that 40 does not divide."""
+    """Ten steps on 40 rows, evaluated on a split that 40 does not divide.
+
+    The student normalises over the batch and drops units.
+    """
     config = stage("student", prepared, batch_size=40, steps=STEPS, devices=0)
+    name = "tests.training.batch_norm:batch_norm_student"
+    student = dataclasses.replace(config.student, name=name, options={}, init_from="")
+    config = dataclasses.replace(config, student=student)
     return dataclasses.replace(config, log_every=1, eval_every=5, checkpoint_every=5)
 
 
