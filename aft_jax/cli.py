@@ -4,24 +4,18 @@ Each verb imports what it needs when it is called, so that `report` works withou
 `extract` without a plotting library.
 """
 
-import argparse
 import contextlib
 import io
 import logging
 import os
-import pathlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
 
-import ml_collections
 from absl import flags
-from ml_collections import config_flags
 
-from aft_jax.config import resolve
-from aft_jax.config.file import load_config
-from aft_jax.distributed import Processes, is_first, join
+from aft_jax.distributed import is_first, join
 from aft_jax.errors import NonFiniteError, Preempted, StorageError, UsageError
+from aft_jax.flags import Options, parse
 from aft_jax.preemption import stops_at_once
 
 EXIT_USAGE = 2
@@ -30,50 +24,30 @@ EXIT_STORAGE = 74  # EX_IOERR of sysexits.h
 EXIT_INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
-class Options(NamedTuple):
-    """What the flags said.
-
-    Attributes:
-        config: the raw config, or None without --config.
-        workdir: the run directory, or None without --workdir.
-        split: value of --split.
-        rows: value of --rows.
-        processes: what the flags say of the processes of the run.
-        runs: directories that follow the flags; `report` alone takes them.
-    """
-
-    config: Any
-    workdir: pathlib.Path | None
-    split: str
-    rows: int
-    processes: Processes
-    runs: tuple[pathlib.Path, ...]
-
-
 def _extract(options: Options) -> None:
     from aft_jax.features import extract
 
-    for store in extract(_config(options)):
+    for store in extract(options.resolved()):
         print(f"features: {store}")
 
 
 def _verify(options: Options) -> None:
     from aft_jax.features import verify
 
-    for line in verify(_config(options), rows=options.rows):
+    for line in verify(options.resolved(), rows=options.rows):
         print(line)
 
 
 def _list(options: Options) -> None:
     from aft_jax.features import format_stores, list_stores
 
-    print(format_stores(list_stores(_config(options).features.directory)))
+    print(format_stores(list_stores(options.resolved().features.directory)))
 
 
 def _import_official(options: Options) -> None:
     from aft_jax.features import import_official
 
-    config = _config(options)
+    config = options.resolved()
     imported = [name for name, teacher in config.teachers.items() if teacher.kind == "imported"]
     if not imported:
         raise UsageError(
@@ -88,29 +62,36 @@ def _import_official(options: Options) -> None:
 def _export_official(options: Options) -> None:
     from aft_jax.features import export_official
 
-    for file in export_official(_config(options), _workdir(options)):
+    for file in export_official(options.resolved(), options.directory()):
         print(f"exported: {file}")
 
 
 def _rank(options: Options) -> None:
     from aft_jax.experiments import format_ranking, rank
 
-    print(format_ranking(rank(_config(options), options.workdir)))
+    print(format_ranking(rank(options.resolved(), options.workdir)))
+
+
+def _compile(options: Options) -> None:
+    from aft_jax.aot import compile_for, format_compilation, parse_widths
+
+    widths = parse_widths(options.widths) if options.widths else None
+    found = compile_for(options.resolved(), options.topology, options.classes, widths)
+    print(format_compilation(found))
 
 
 def _train(options: Options) -> None:
     from aft_jax.training import train
 
-    result = train(_config(options), _workdir(options))
+    result = train(options.resolved(), options.directory())
     print(f"trained: {options.workdir}, tune accuracy {100 * result['tune']['accuracy']:.2f} %")
 
 
 def _evaluate(options: Options) -> None:
     from aft_jax.training import evaluate
 
-    workdir = _workdir(options)
-    if options.config is not None:
-        raise UsageError("evaluate reads the config of the run; got --config. Leave it out.")
+    workdir = options.directory()
+    options.without_config("evaluate reads the config of the run")
     values = evaluate(workdir, options.split)
     print(f"{options.split}: accuracy {100 * values['accuracy']:.2f} %, loss {values['loss']:.4f}")
 
@@ -118,36 +99,34 @@ def _evaluate(options: Options) -> None:
 def _compare(options: Options) -> None:
     from aft_jax.experiments import compare
 
-    print(compare(_config(options), _workdir(options)))
+    print(compare(options.resolved(), options.directory()))
 
 
 def _sweep(options: Options) -> None:
     from aft_jax.experiments import sweep
 
-    print(sweep(_config(options), _workdir(options)))
+    print(sweep(options.resolved(), options.directory()))
 
 
 def _soup(options: Options) -> None:
     from aft_jax.experiments import soup
 
-    if options.config is not None:
-        raise UsageError("soup reads the config of the directory; got --config. Leave it out.")
-    print(soup(_workdir(options)))
+    options.without_config("soup reads the config of the directory")
+    print(soup(options.directory()))
 
 
 def _report(options: Options) -> None:
     from aft_jax.experiments import report
 
-    workdir = _workdir(options)
-    if options.config is not None:
-        raise UsageError("report reads the configs of its runs; got --config. Leave it out.")
+    workdir = options.directory()
+    options.without_config("report reads the configs of its runs")
     print(f"report: {report(workdir, options.runs)}")
 
 
 def _export(options: Options) -> None:
     from aft_jax.export import export
 
-    print(f"exported: {export(_workdir(options))}")
+    print(f"exported: {export(options.directory())}")
 
 
 VERBS: Mapping[str, Callable[[Options], None]] = {
@@ -157,6 +136,7 @@ VERBS: Mapping[str, Callable[[Options], None]] = {
     "import-official": _import_official,
     "export-official": _export_official,
     "rank": _rank,
+    "compile": _compile,
     "train": _train,
     "evaluate": _evaluate,
     "compare": _compare,
@@ -192,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] not in VERBS:
             raise UsageError(f"the verb is one of {', '.join(VERBS)}; got {words[0]!r}.")
         with _messages(), stops_at_once():
-            options = _parse(words[0], words[1:])
+            options = parse(words[0], words[1:])
             if words[0] in SEVERAL:
                 join(options.processes)
             with _one_voice():
@@ -240,70 +220,6 @@ def _one_voice() -> Iterator[None]:
         yield
 
 
-def _parse(verb: str, words: Sequence[str]) -> Options:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--config")
-    parser.add_argument("--workdir", type=pathlib.Path)
-    parser.add_argument("--split", default="tune")
-    parser.add_argument("--rows", type=int, default=16)
-    parser.add_argument("--coordinator", default="")
-    parser.add_argument("--processes", type=int, default=0)
-    parser.add_argument("--process", type=int, default=-1)
-    parser.add_argument("--distributed", action="store_true")
-    try:
-        known, rest = parser.parse_known_args(words)
-    except argparse.ArgumentError as error:
-        raise UsageError(f"a flag is written --name=value; {error}.") from error
-    runs = [word for word in rest if verb == "report" and not word.startswith("-")]
-    rest = [word for word in rest if word not in runs]
-    unknown = [word for word in rest if not word.startswith("--config.")]
-    if unknown:
-        raise UsageError(
-            "flags are --config, --config.KEY, --workdir, --split, --rows, --coordinator, "
-            f"--processes, --process and --distributed; got {unknown}."
-        )
-    if rest and not known.config:
-        raise UsageError(
-            f"{rest[0]} changes a key of the file that --config=FILE names; it is missing."
-        )
-    config = _overridden(load_config(known.config), rest) if known.config else None
-    return Options(
-        config=config,
-        workdir=known.workdir,
-        split=known.split,
-        rows=known.rows,
-        processes=Processes(known.coordinator, known.processes, known.process, known.distributed),
-        runs=tuple(map(pathlib.Path, runs)),
-    )
-
-
-def _overridden(config: ml_collections.ConfigDict, overrides: list[str]) -> Any:
-    """The config with `--config.KEY=VALUE` applied, each value in the type of the key."""
-    values = flags.FlagValues()
-    try:
-        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=overrides)
-        values(["aft-jax", *overrides])
-    except (AttributeError, KeyError) as error:
-        reason = str(error.args[0]).replace("\n", " ")
-        raise UsageError(
-            "--config.KEY=VALUE changes a key that the config has; "
-            f"got {' '.join(overrides)}: {reason}"
-        ) from error
-    return values["config"].value
-
-
-def _config(options: Options) -> Any:
-    if options.config is None:
-        raise UsageError("this verb needs --config=configs/NAME.py[:arguments].")
-    return resolve(options.config)
-
-
-def _workdir(options: Options) -> pathlib.Path:
-    if options.workdir is None:
-        raise UsageError("this verb needs --workdir=DIRECTORY.")
-    return options.workdir
-
-
 def _usage() -> str:
     return (
         "usage: aft-jax VERB --config=FILE[:ARGUMENTS] [--config.KEY=VALUE ...] [--workdir=DIR]\n\n"
@@ -313,6 +229,7 @@ def _usage() -> str:
         "  import-official  make stores of the published code's feature files\n"
         "  export-official  write the stores as such files, into --workdir\n"
         "  rank             score teachers and sets of them before training (--workdir=DIR saves)\n"
+        "  compile          what a step takes on a TPU slice, without one (--topology=v5e:4x4)\n"
         "  train            train one student, or resume it\n"
         "  evaluate         evaluate the student of a run on a split (--split=tune)\n"
         "  compare          choose beta on tune, train paired seeds, evaluate on test\n"

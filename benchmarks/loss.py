@@ -3,10 +3,12 @@
     python benchmarks/loss.py [--quick]
 
 Prints one table of ratios with the goals they are held to, and the batch length from which second
-moments are faster than kernels (`MOMENT_CROSSOVER` in aft_jax/losses/aft.py).
+moments are faster than kernels (`MOMENT_CROSSOVER` in aft_jax/losses/squares.py). Kernels in blocks
+against whole ones: what less memory costs (`MANY_PAIRS`, `BLOCK_PAIRS` in aft_jax/losses/pairs.py).
 """
 
 import argparse
+import functools
 import itertools
 import math
 import pathlib
@@ -22,7 +24,13 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from aft_jax import aft_loss
-from aft_jax.losses.squares import MOMENT_CROSSOVER, squares_by_kernel, squares_by_moment
+from aft_jax.losses import pairs
+from aft_jax.losses.squares import (
+    MOMENT_CROSSOVER,
+    squares_by_block,
+    squares_by_kernel,
+    squares_by_moment,
+)
 from benchmarks.timing import describe_machine, measure
 
 
@@ -171,6 +179,36 @@ def crossover(rows: list[Row]) -> float:
     return math.nan
 
 
+def block_rows(batch: int, sizes: tuple[int, ...], repeats: int) -> list[Row]:
+    """Kernels in blocks of 2^size pairs against whole ones, for the forms without moments."""
+    rows = []
+    for label, widths, kernel in (("RBF", (1536,), "rbf"), ("product", (512, 512), "linear")):
+        arrays = [normal(batch, 384)], [normal(batch, width) for width in widths]
+
+        def whole(student, teacher, kernel=kernel):
+            ones = jnp.ones_like(student[0][:, 0])
+            return squares_by_kernel(student, teacher, ones, kernel=kernel)
+
+        def in_blocks(student, teacher, size, kernel=kernel):
+            pairs.BLOCK_PAIRS = 2**size
+            ones = jnp.ones_like(student[0][:, 0])
+            return squares_by_block(student, teacher, ones, kernel=kernel)
+
+        candidates = {"whole": jax.value_and_grad(whole, (0, 1))} | {
+            f"2^{size}": jax.value_and_grad(functools.partial(in_blocks, size=size), (0, 1))
+            for size in sizes
+        }
+        found = measure(candidates, arrays, repeats)
+        kernels = found.pop("whole")
+        for size, blocks in found.items():
+            what = f"blocks of {size} vs whole, {label} b={batch}"
+            rows += [
+                Row(what, blocks.milliseconds, kernels.milliseconds, "ms", None),
+                Row(f"{what}, memory", blocks.megabytes, kernels.megabytes, "MiB", None),
+            ]
+    return rows
+
+
 def print_table(rows: list[Row]) -> None:
     width = max(len(row.what) for row in rows)
     print(f"{'what':{width}} {'ours':>10} {'other':>10}      {'ratio':>7} {'goal':>7}")
@@ -193,6 +231,7 @@ def main(quick: bool) -> None:
         found = crossover_rows(width, longest=512 if quick else 4700, repeats=5 if quick else 9)
         crossovers[width] = crossover(found)
         rows += found
+    rows += block_rows(1024, (18,), repeats=3) if quick else block_rows(4096, (18, 20, 22), 5)
     print_table(rows)
     measured = ", ".join(f"{value:.2f} at m={width}" for width, value in crossovers.items())
     print(f"measured crossover b/m: {measured}; MOMENT_CROSSOVER = {MOMENT_CROSSOVER:g}")

@@ -24,7 +24,7 @@ class Runner:
         self.experiment = build(config, data, features)
         self.order = self.experiment.protocol.order(config.seed)
         everywhere = replicated(self.experiment.mesh)
-        self.beta = placed(np.float32(config.beta), everywhere)
+        self.beta = placed(np.asarray(config.beta, np.float32), everywhere)
         self.root = root_key(config.seed, self.experiment.mesh)
         self.steps, size = config.steps, self.order.size
         self.calls = plan_calls(0, config.steps, config.steps_per_call, (), size)

@@ -49,7 +49,7 @@ def test_the_module_runs():
     assert (child.returncode, child.stdout) == (2, "")
     assert child.stderr == (
         "aft-jax: the verb is one of extract, verify, list, "
-        "import-official, export-official, rank, train, evaluate, compare, sweep, soup, report, "
+        "import-official, export-official, rank, compile, train, evaluate, compare, sweep, soup, report, "
         "export; got 'nonsense'.\n"
     )
 
@@ -64,9 +64,14 @@ def test_without_a_workdir(refusal, verb):
     assert "this verb needs --workdir=DIRECTORY" in refusal(verb, CONFIG)
 
 
+def test_a_bucket_as_run_directory(refusal):
+    message = refusal("train", CONFIG, "--workdir=gs://bucket/run")
+    assert "a directory of the file system; got gs://bucket/run. Mount the bucket" in message
+
+
 def test_a_leftover_argument(refusal):
     message = refusal("train", CONFIG, "--workdir=run", "extra")
-    assert "--process and --distributed; got ['extra']" in message
+    assert "--process, --distributed; got ['extra']" in message
 
 
 def test_directories_follow_the_flags_of_report_alone(refusal):

@@ -34,6 +34,7 @@ FLOW = [
     ("aot",),
     ("experiments",),
     ("export",),
+    ("flags",),
     ("cli",),
     ("__main__",),
 ]

@@ -112,7 +112,11 @@ def read_refusal(message: str) -> Refusal | None:
         The two sizes; None for another error.
     """
     size = r"([\d.]+)([KMGT]?)"
-    found = re.search(rf"memory space hbm\. Used {size} of {size} hbm", message)
+    forms = (
+        rf"memory space hbm\. Used {size} of {size} hbm",
+        rf"required for HLO temporaries \({size}\) exceeds available HBM \({size}\)",
+    )
+    found = next(filter(None, (re.search(form, message) for form in forms)), None)
     if found is None:
         return None
     number, unit, limit, limit_unit = found.groups()

@@ -194,6 +194,24 @@ def from_loss(
     return Regularizer(init, apply)
 
 
+def on_mesh(regularizer: Regularizer, mesh: jax.sharding.Mesh) -> Regularizer:
+    """A regularizer that knows the devices its arrays are spread over: see `losses/grid.py`.
+
+    Args:
+        regularizer: any.
+        mesh: the devices.
+
+    Returns:
+        The same numbers.
+    """
+
+    def apply(*arguments, **keywords) -> tuple[Array, Metrics]:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return regularizer.apply(*arguments, **keywords)
+
+    return regularizer._replace(apply=apply)
+
+
 def batch_mean(loss: Array, features: StudentFeatures, mask: Array | None) -> Metric:
     """A per-batch number as a (sum, count) state, weighted by the rows it stands for.
 

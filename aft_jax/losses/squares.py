@@ -16,6 +16,7 @@ from aft_jax.losses import kernels
 from aft_jax.losses.axis import AxisName, batch_rows, batch_sum, whole_width
 from aft_jax.losses.centring import centring, inverse_lengths, order_one_factors
 from aft_jax.losses.factors import cosine_kernel_of
+from aft_jax.losses.grid import grid_mesh, squares_by_grid
 from aft_jax.losses.moments import cross_moment, second_moment
 from aft_jax.losses.pairs import many_pairs, pair_sums
 from aft_jax.losses.rows import centred_unit_rows
@@ -49,6 +50,10 @@ def kernel_squares(
     """
     single = len(student) == len(teacher) == 1
     if kernel == "linear" and single:
+        rows, width = student[0].shape[0], student[0].shape[1] + teacher[0].shape[1]
+        mesh = grid_mesh(rows, width, axis_name)
+        if mesh is not None:
+            return squares_by_grid(student[0], teacher[0], mask, mesh)
         if long_batch(student, teacher, axis_name):
             return squares_by_moment(student[0], teacher[0], mask, axis_name)
     elif many_pairs(student[0].shape[0], batch_rows(student[0], axis_name)):

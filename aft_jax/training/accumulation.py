@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from aft_jax.training.loss_scale import scaled
 from aft_jax.training.sharding import row_sharded, stacked_rows
 from aft_jax.training.step import Gradients, GradientsOf, forward, objective
 from aft_jax.types import Batch, PyTree, Regularizer, Student, StudentOutput
@@ -50,7 +51,8 @@ def micro_batches(
         _, parts = jax.lax.scan(outputs, state.variables, (inputs, keys))
 
         def loss_of(params: PyTree, output: StudentOutput):
-            return objective(regularizer, params, output, batch, beta)
+            loss, metrics = objective(regularizer, params, output, batch, beta)
+            return scaled(state.loss_scale, loss), metrics
 
         whole = _joined(parts, count, mesh)
         pulled = jax.grad(loss_of, argnums=(0, 1), has_aux=True)

@@ -21,6 +21,7 @@ from aft_jax.errors import ConfigError, UsageError
 from aft_jax.features import TeacherFeatures
 from aft_jax.losses.factors import named_factors
 from aft_jax.students import Start
+from aft_jax.training import loss_scale
 from aft_jax.training.accumulation import micro_batches
 from aft_jax.training.batches import (
     StudentData,
@@ -186,7 +187,8 @@ def build(
     _check_params(regularizer, spec)
 
     def fresh_state(key: jax.Array) -> TrainState:
-        return new_state(key, student, regularizer, optimizer, spec, example)
+        scale = loss_scale.init(config.precision)
+        return new_state(key, student, regularizer, optimizer, spec, example, scale)
 
     abstract = jax.eval_shape(fresh_state, jax.random.key(0))
     placed = state_shardings(mesh, abstract, config.state_sharding)

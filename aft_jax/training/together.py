@@ -22,6 +22,7 @@ from aft_jax.training.batches import THREADS, eval_batch, eval_batches, train_ba
 from aft_jax.training.checkpoint import Checkpoints
 from aft_jax.training.experiment import initial_state
 from aft_jax.training.group import GroupState, Outcome, Programs, Trial
+from aft_jax.training.loss_scale import exhausted
 from aft_jax.training.sharding import placed, root_keys
 from aft_jax.training.stacked import (
     SeedBatches,
@@ -229,6 +230,7 @@ class _Group:
         states: list[Any] = jax.device_get(self.unread)
         for step, state in enumerate(states, start=done - len(states) + 1):
             finite = np.isfinite(state["loss"][0]) & np.isfinite(state["gradient_norm"][0])
+            finite &= ~exhausted(state)
             self.died = np.where((self.died == 0) & ~finite, np.int32(step), self.died)
         now = time.monotonic()
         rate: Any = self.experiment.protocol.rate(done - 1)

@@ -24,6 +24,7 @@ from aft_jax.training.checkpoint import Checkpoints
 from aft_jax.training.evaluate import evaluate_on
 from aft_jax.training.experiment import Experiment, build, initial_state
 from aft_jax.training.feed import loaded_ahead, plan_calls
+from aft_jax.training.loss_scale import fault
 from aft_jax.training.sharding import gathered, placed, replicated, root_key
 from aft_jax.training.state import TrainState
 from aft_jax.types import HostMetrics, Metrics, PyTree
@@ -234,15 +235,15 @@ class _Run:
         self.read, self.written = self.read[count:], done
 
     def _require_finite(self, step: int, state: HostMetrics) -> None:
-        loss, norm = float(state["loss"][0]), float(state["gradient_norm"][0])
-        if np.isfinite(loss) and np.isfinite(norm):
+        said = fault(state)
+        if not said:
             return
         ids = self.experiment.train.dataset.ids[self.order.batch(step)].tolist()
         last = self.checkpoints.latest
         good = f"step {last} in {self.checkpoints.directory}" if last is not None else "none yet"
         raise NonFiniteError(
-            f"loss and gradients are finite; at step {step + 1} the loss is {loss} and the "
-            f"gradient norm {norm}. Training stopped. Last good checkpoint: {good}, untouched. "
+            f"loss and gradients are finite; at step {step + 1} {said}. Training stopped. "
+            f"Last good checkpoint: {good}, untouched. "
             f"Lower config.optim.learning_rate or look at the batch's examples: {', '.join(ids)}."
         )
 

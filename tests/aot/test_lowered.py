@@ -67,6 +67,11 @@ def test_the_compilers_two_sizes_are_read():
         "hbm. Used 20.50G of 15.75G hbm. Exceeded hbm capacity by 4.75G."
     )
     assert read_refusal(message) == Refusal(20.5 * GIB, 15.75 * GIB)
+    message = (
+        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
+        "temporaries (36.83G) exceeds available HBM (15.75G)."
+    )
+    assert read_refusal(message) == Refusal(36.83 * GIB, 15.75 * GIB)
     assert read_refusal("INTERNAL: something else") is None
 
 

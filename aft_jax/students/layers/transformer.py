@@ -11,7 +11,7 @@ import numpy as np
 from aft_jax.students.layers.attention import SelfAttention
 from aft_jax.students.layers.dense import Dense
 from aft_jax.students.layers.norm import LayerNorm
-from aft_jax.students.layers.precision import times
+from aft_jax.students.layers.precision import times, widened
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -24,17 +24,19 @@ def gelu(x: jax.Array) -> jax.Array:
     return (half * wide * (1 + jax.lax.erf(root * wide))).astype(x.dtype)
 
 
-def _gelu_tanh(x: jax.Array) -> jax.Array:
-    """Its tanh form, in float32: float16 has no cubes of numbers above 40."""
-    return jax.nn.gelu(x.astype(np.float32), approximate=True).astype(x.dtype)
+def _in_float32(function: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+    """An activation that float16 breaks: cubes overflow in it, and exponentials in its gradient."""
+    return lambda x: function(widened(x)).astype(x.dtype)
 
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": gelu,
-    "gelu_tanh": _gelu_tanh,
-    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "gelu_tanh": _in_float32(lambda x: jax.nn.gelu(x, approximate=True)),
+    "quick_gelu": _in_float32(lambda x: x * jax.nn.sigmoid(1.702 * x)),
     "relu": jax.nn.relu,
-    "swiglu": lambda x: jax.nn.silu(x[..., : x.shape[-1] // 2]) * x[..., x.shape[-1] // 2 :],
+    "swiglu": _in_float32(
+        lambda x: jax.nn.silu(x[..., : x.shape[-1] // 2]) * x[..., x.shape[-1] // 2 :]
+    ),
 }
 """What stands between the two linear maps of an MLP; "swiglu" halves the width of what it gets."""
 

@@ -33,7 +33,8 @@ def test_so_is_that_of_a_bias():
     params = layer.init(jax.random.key(0), x)
 
     def total(params):
-        return jnp.sum(layer.apply(params, x).astype(jnp.float32))
+        y = jnp.asarray(layer.apply(params, x))
+        return jnp.sum(y.astype(jnp.float32))
 
     bias = jax.jit(jax.grad(total))(params)["params"]["bias"]
     np.testing.assert_array_equal(bias, 10_000)
@@ -42,7 +43,7 @@ def test_so_is_that_of_a_bias():
 @pytest.mark.parametrize("dtype", HALF)
 def test_the_sum_is_rounded_once(dtype):
     x = jnp.array([[1.0, 256.0]], dtype)
-    exact = np.asarray(x, np.float64) + [2**-12, 3.0]
+    exact = np.asarray(x, np.float64) + np.array([[2**-12, 3.0]])
     result = plus(x, jnp.array([2**-12, 3.0]))
     assert result.dtype == dtype
     np.testing.assert_array_equal(result, exact.astype(np.float32).astype(dtype))
