@@ -10,8 +10,9 @@ import numpy as np
 from aft_jax.config import Config
 from aft_jax.features import TeacherFeatures
 from aft_jax.training import build
-from aft_jax.training.experiment import RunData, initial_state
+from aft_jax.training.experiment import initial_state
 from aft_jax.training.feed import loaded_ahead, plan_calls
+from aft_jax.training.run_data import RunData
 from aft_jax.training.sharding import placed, replicated, root_key
 
 

@@ -19,7 +19,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from aft_jax.config import Config, resolve
-from aft_jax.training.experiment import load_data
+from aft_jax.training.run_data import load_data
 from benchmarks import vit_step
 from benchmarks.rounds import Rounds, Runner
 from benchmarks.timing import describe_machine

@@ -23,7 +23,7 @@ from aft_jax.config import Config, resolve
 from aft_jax.data import Dataset
 from aft_jax.features import TeacherFeatures, load_features, open_store, write_store
 from aft_jax.training.batches import StudentData
-from aft_jax.training.experiment import RunData
+from aft_jax.training.run_data import RunData
 from aft_jax.training.sharding import data_mesh, row_sharded
 from benchmarks.rounds import Rounds, Runner
 from configs import cifar100_vit_s

@@ -49,8 +49,8 @@ def test_the_module_runs():
     assert (child.returncode, child.stdout) == (2, "")
     assert child.stderr == (
         "aft-jax: the verb is one of extract, verify, list, "
-        "import-official, export-official, rank, compile, train, evaluate, compare, sweep, soup, report, "
-        "export; got 'nonsense'.\n"
+        "import-official, export-official, rank, compile, train, evaluate, compare, sweep, soup, "
+        "report, export; got 'nonsense'.\n"
     )
 
 

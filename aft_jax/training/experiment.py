@@ -7,7 +7,6 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ import optax
 from jax.sharding import Mesh
 
 from aft_jax.config import Config
-from aft_jax.data import Dataset, load_splits, report_overlap
+from aft_jax.data import Dataset
 from aft_jax.errors import ConfigError, UsageError
 from aft_jax.features import TeacherFeatures
 from aft_jax.losses.factors import named_factors
@@ -25,16 +24,14 @@ from aft_jax.training import loss_scale
 from aft_jax.training.accumulation import micro_batches
 from aft_jax.training.batches import (
     StudentData,
-    one_after_another,
-    read_by_student,
     require_teachers,
     teacher_features,
 )
 from aft_jax.training.evidence import FIT_SEED, gather_evidence, start_features
 from aft_jax.training.feed import Feed, make_feed
-from aft_jax.training.learner import Learner
-from aft_jax.training.methods import LEARNERS, Method, find_method
+from aft_jax.training.methods import Method, find_method
 from aft_jax.training.protocol import Protocol, make_protocol
+from aft_jax.training.run_data import RunData, load_data, read_by_learner
 from aft_jax.training.sharding import (
     data_mesh,
     root_key,
@@ -87,7 +84,7 @@ class Experiment:
     """
 
     config: Config
-    data: "RunData"
+    data: RunData
     train: StudentData
     tune: StudentData
     features: TeacherFeatures | None
@@ -110,39 +107,6 @@ class Experiment:
     def has_beta(self) -> bool:
         """Whether the method has a term that beta multiplies."""
         return self.regularizer.reads_teachers
-
-
-class RunData(NamedTuple):
-    """What runs of one data set share, whatever their method.
-
-    Attributes:
-        train: the examples to train on.
-        tune: the examples that may choose anything.
-        fitted: the examples that a method is fitted to before training, where `train` has those of
-            tune too; None where they are those of `train`.
-    """
-
-    train: StudentData
-    tune: StudentData
-    fitted: StudentData | None = None
-
-
-def load_data(config: Config) -> RunData:
-    """Loads both splits, and warns where they share examples.
-
-    Args:
-        config: the run's config.
-
-    Returns:
-        The splits with what the student reads of them.
-
-    Raises:
-        ConfigError: a name in the config is unknown.
-        DataError: the data cannot be read, or break a rule.
-    """
-    train, tune = load_splits(config.data, "train", "tune")
-    report_overlap((train, tune))
-    return RunData(read_by_student(config, train), read_by_student(config, tune))
 
 
 def build(
@@ -170,7 +134,7 @@ def build(
         require_teachers(config)
     learner = method.learner()
     data = data or load_data(config)
-    train, tune, _ = _read(config, learner, data)
+    train, tune, _ = read_by_learner(config, learner, data)
     student, start = learner.make(train.dataset.classes), learner.start(train)
     mesh = data_mesh(config.devices, config.batch_size, config.accumulation_steps)
     if not method.reads_teachers:
@@ -247,18 +211,6 @@ def initial_state(experiment: Experiment, seed: int) -> TrainState:
     """The state at step 0: random by `seed`, but for a pre-trained body where there is one."""
     state = experiment.new_state(root_key(seed, experiment.mesh))
     return state._replace(variables=with_known(state.variables, experiment.weights))
-
-
-def _read(config: Config, learner: Learner, data: RunData) -> RunData:
-    """The data as this learner reads them; those of the config's student are read already."""
-    if config.method not in LEARNERS:
-        return data
-    tune = learner.read(data.tune.dataset)
-    if data.fitted is None or not LEARNERS[config.method].reads_stores:
-        return RunData(learner.read(data.train.dataset), tune)
-    # Train and tune as one have no stores; each of the two has.
-    first = learner.read(data.fitted.dataset)
-    return RunData(one_after_another(data.train.dataset, first, tune), tune)
 
 
 def _example(data: StudentData) -> PyTree:

@@ -16,8 +16,9 @@ from aft_jax.features import extract, open_store, store_path
 from aft_jax.training import autoencoder, build
 from aft_jax.training.autoencoder import encode, fit_encoder
 from aft_jax.training.evidence import Evidence, Rows
-from aft_jax.training.experiment import initial_state, load_data
+from aft_jax.training.experiment import initial_state
 from aft_jax.training.fitted import FITTED, btune, ft, kd_logits
+from aft_jax.training.run_data import load_data
 from aft_jax.types import FeatureSpec
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "official_float64.npz"

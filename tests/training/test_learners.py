@@ -18,8 +18,9 @@ from aft_jax.features import extract, open_store, store_path, write_store
 from aft_jax.features.describe import describe
 from aft_jax.students import load_student
 from aft_jax.training import build, evaluate, train
-from aft_jax.training.experiment import initial_state, load_data
+from aft_jax.training.experiment import initial_state
 from aft_jax.training.fconcat import _moments
+from aft_jax.training.run_data import load_data
 
 ROWS = 48
 WIDTHS = {"deep": 3, "wide": 5}

@@ -34,7 +34,8 @@ from aft_jax.training.batches import (
     require_teachers,
 )
 from aft_jax.training.evidence import start_features
-from aft_jax.training.experiment import Experiment, RunData, build, initial_state
+from aft_jax.training.experiment import Experiment, build, initial_state
+from aft_jax.training.run_data import RunData
 from aft_jax.training.start import starts_at_random
 from aft_jax.types import Student
 

@@ -6,8 +6,9 @@ from aft_jax.config import Config
 from aft_jax.data import Dataset, joined
 from aft_jax.features import TeacherFeatures, one_after_another, side_by_side
 from aft_jax.training.batches import read_by_student, teacher_features
-from aft_jax.training.experiment import Experiment, RunData, build, load_data
+from aft_jax.training.experiment import Experiment, build
 from aft_jax.training.methods import find_method
+from aft_jax.training.run_data import RunData, load_data
 from aft_jax.training.sharding import data_mesh, row_sharded
 
 
