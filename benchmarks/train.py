@@ -25,7 +25,7 @@ from benchmarks.rounds import Rounds, Runner
 from benchmarks.timing import describe_machine
 from configs import digits
 
-REPEATS = 15
+REPEATS = 11
 STEPS = 500
 MANY = 50
 SPEEDUP_GOAL = 2.0

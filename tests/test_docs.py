@@ -39,6 +39,8 @@ PAGES = (
     "sweeps",
     "comparing",
     "reports",
+    "scaling",
+    "precision",
 )  # in the order a reader meets them
 HUB = {
     "facebook/dinov2-small": "models/dinov2",

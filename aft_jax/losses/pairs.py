@@ -2,7 +2,7 @@
 
 Each step gathers one block of everyone's rows, [n, ...], and compares this device's rows with it. A
 pass over all blocks moves every feature between devices once, and its temporaries are [r, n]. The
-backward pass makes each block anew instead of keeping it.
+backward pass makes each block anew instead of keeping it, so that the features travel twice in all.
 """
 
 import functools
@@ -15,13 +15,13 @@ from aft_jax.losses.axis import AxisName, batch_rows, gather_rows, row_shards
 from aft_jax.types import Array, Float, PyTree
 
 MANY_PAIRS = 2**24
-"""More are compared in blocks. A kernel of so many is 64 MiB of float32, and a loss holds five or so.
-Blocks take up to twice the time (`benchmarks/loss.py`): each is made anew in the backward pass, and
-those of a tensor product once more before, for their means."""
+"""More are compared in blocks. A kernel of so many is 64 MiB of float32, and a loss holds several.
+Blocks take 1.1 to 2.2 times as long (`benchmarks/loss.py`): each is made anew in the backward pass,
+and those of a tensor product once more before, for their means."""
 
 BLOCK_PAIRS = 2**22
-"""Pairs in a block (16 MiB of float32); in the global view, where the number of devices is not known,
-over all devices. `benchmarks/loss.py` finds 2^19 to 2^22 alike."""
+"""Pairs in a block (16 MiB of float32). In the global view the devices, whose number is not known,
+share a block: hence not less, though 2^18 is as fast on one CPU (`benchmarks/loss.py`)."""
 
 BLOCK_ROWS = 128
 """Rows of everyone's in a block, at least: the side of a TPU's matrix unit."""

@@ -32,19 +32,31 @@ def path_name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-@jax.jit
 def device_digests(tree: PyTree) -> jax.Array:
     """The digests of all arrays, where they are; nothing waits for them.
 
     Args:
-        tree: n arrays, each on any devices.
+        tree: n arrays, on the devices of one mesh or NumPy's.
 
     Returns:
         [n, 2] uint32, in the order of `leaf_names`.
     """
-    return jnp.stack([_device_digest(leaf) for leaf in leaf_names(tree).values()])
+    return _stacked(
+        [
+            _device_digest(leaf)
+            if isinstance(leaf, jax.Array)
+            else np.array(_host_digest(np.asarray(leaf)), np.uint32)
+            for leaf in leaf_names(tree).values()
+        ]
+    )
 
 
+@jax.jit
+def _stacked(digests: list[jax.Array]) -> jax.Array:
+    return jnp.stack(digests)
+
+
+@jax.jit  # shape by shape: a program of all leaves would take the compiler seconds
 def _device_digest(leaf: jax.Array) -> jax.Array:
     words = _words(leaf)
     # From one iota an axis: a reshape would gather an array that is split over devices.

@@ -39,6 +39,18 @@ def test_blocks_equal_the_reference(kernel, combine, factors, batch, x64):
     assert float(found) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("combine", ["concat", "product"])
+def test_masked_rows_beside_rows_without_direction(combine, x64):
+    """exp(-|x - y|^2) of two zero rows is 1 and of a zero row and a unit row is not."""
+    scales, student, teachers, mask = problem(12)
+    kept = [teacher[mask] for teacher in teachers.values()]
+    zeros = np.zeros_like(student)
+    expected = reference.aft_loss(list(scales.values()), zeros[mask], kept, "rbf", combine)
+    with pairs_in_blocks():
+        found = aft_loss(scales, zeros, teachers, kernel="rbf", combine=combine, mask=mask)
+    assert float(found) == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("kernel", "combine", "factors"), [("rbf", "concat", False), ("linear", "product", True)]
 )

@@ -140,3 +140,18 @@ def test_batch_normalisation_is_said_to_differ(config, caplog):
 def test_micro_batches_that_do_not_divide_are_refused(config):
     with pytest.raises(ConfigError, match=r"devices times config\.accumulation_steps; got 40 rows"):
         build(dataclasses.replace(config, devices=8, accumulation_steps=2))
+
+
+def test_micro_batches_take_less_memory(config):
+    options = {"widths": (64, 64), "strides": (1, 1)}
+    student = dataclasses.replace(config.student, init_from="", options=options)
+    taken = {}
+    for count in (1, 8):
+        experiment = build(dataclasses.replace(config, student=student, accumulation_steps=count))
+        rows = row_sharded(experiment.mesh)
+        order = experiment.protocol.order(0)
+        batch = train_batch(experiment.train, experiment.features, order, 0, 0, rows)
+        state = jax.eval_shape(experiment.new_state, jax.random.key(0))
+        lowered = jax.jit(experiment.step).lower(state, batch, jnp.float32(1.0), jax.random.key(0))
+        taken[count] = lowered.compile().memory_analysis().temp_size_in_bytes
+    assert taken[8] < 0.5 * taken[1]

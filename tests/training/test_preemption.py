@@ -14,6 +14,7 @@ import pytest
 
 from aft_jax import cli
 from aft_jax.errors import Preempted
+from aft_jax.features.writer import StoreWriter
 from aft_jax.preemption import Preemption, stops_at_once
 from aft_jax.training import train, trainer
 from aft_jax.training.checkpoint import Checkpoints
@@ -116,6 +117,26 @@ def test_the_command_line_exits_with_75_and_says_what_to_do(prepared, tmp_path):
     )
     assert "Traceback" not in ended.stderr
     assert cli.main(arguments) == 0
+
+
+def test_an_extraction_ends_where_it_is_and_goes_on(prepared, tmp_path, monkeypatch, capsys):
+    arguments = digits("extract", prepared, f"--config.features.directory={tmp_path}")
+    finish = StoreWriter.finish
+
+    def preempted(self):
+        manifest = finish(self)
+        signal.raise_signal(signal.SIGTERM)
+        return manifest
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "finish", preempted)
+        assert cli.main(arguments) == 75
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "aft-jax: preempted; what was finished is kept; the same command resumes."
+    )
+    assert len(list(tmp_path.rglob("manifest.json"))) == 1
+    assert cli.main(arguments) == 0
+    assert len(list(tmp_path.rglob("manifest.json"))) == 2
 
 
 @pytest.mark.slow
