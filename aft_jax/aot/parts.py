@@ -17,7 +17,7 @@ from aft_jax.losses.regularizer import REGULARIZERS
 from aft_jax.students import find_start
 from aft_jax.students.pretrained.named import named_options
 from aft_jax.training import loss_scale
-from aft_jax.training.experiment import _feature_spec, build
+from aft_jax.training.experiment import feature_spec, build
 from aft_jax.training.methods import LEARNERS, find_method
 from aft_jax.training.protocol import make_protocol
 from aft_jax.training.state import TrainState, new_state
@@ -100,7 +100,7 @@ def parts_of_flags(config: Config, classes: int, widths: Mapping[str, int]) -> P
     kind = jnp.dtype(config.features.dtype)
     read = read_of_flags(config)
     example = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), read)
-    spec = _feature_spec(student, example, dims)
+    spec = feature_spec(student, example, dims)
     made = method.regularizer(lambda: _refuse(config))
     protocol = make_protocol(config, config.batch_size, made)
     regularizer, optimizer = protocol.regularizer, protocol.optimizer

@@ -1,7 +1,8 @@
-"""The squared difference of two kernels, summed over all pairs: three forms of one number.
+"""The squared difference of two kernels, summed over all pairs: four forms of one number.
 
 by kernel   two [r, b] kernels: the fewest products for short batches
 by moment   second moments of the rows: for linear kernels of long batches
+by grid     a tile of the kernels on each device: where the mesh is known, see `grid.py`
 by block    the kernels a block at a time: where the others would be long, and have no moments
 """
 

@@ -19,6 +19,7 @@ from aft_jax.data import Dataset
 from aft_jax.errors import ConfigError, UsageError
 from aft_jax.features import TeacherFeatures
 from aft_jax.losses.factors import named_factors
+from aft_jax.losses.regularizer import on_mesh
 from aft_jax.students import Start
 from aft_jax.training import loss_scale
 from aft_jax.training.accumulation import micro_batches
@@ -143,7 +144,7 @@ def build(
         features = teacher_features(config, train.dataset, row_sharded(mesh))
         _LOG.info("%s", features.describe())
     example = _example(train)
-    spec = _feature_spec(student, example, features.dims if features else {})
+    spec = feature_spec(student, example, features.dims if features else {})
     weights = start.fill(jax.eval_shape(student.init, jax.random.key(0), example))
     made = _regularizer(config, method, RunData(data.fitted or train, tune), student, weights, mesh)
     protocol = make_protocol(config, len(train.dataset), made)
@@ -201,6 +202,7 @@ def make_step(
     Returns:
         The step.
     """
+    regularizer = on_mesh(regularizer, mesh)
     if config.accumulation_steps == 1:
         return make_train_step(whole_batch(student, regularizer), optimizer)
     parts = micro_batches(student, regularizer, config.accumulation_steps, mesh)
@@ -255,7 +257,7 @@ def _check_params(regularizer: Regularizer, spec: FeatureSpec) -> None:
         raise ConfigError(f"config.method fits config.student and its teachers: {error}") from error
 
 
-def _feature_spec(
+def feature_spec(
     student: Student, example: PyTree, teacher_dims: Mapping[str, int]
 ) -> FeatureSpec:
     def widths(inputs):
