@@ -17,7 +17,7 @@ from aft_jax.losses.regularizer import REGULARIZERS
 from aft_jax.students import find_start
 from aft_jax.students.pretrained.named import named_options
 from aft_jax.training import loss_scale
-from aft_jax.training.experiment import feature_spec, build
+from aft_jax.training.experiment import build, feature_spec
 from aft_jax.training.methods import LEARNERS, find_method
 from aft_jax.training.protocol import make_protocol
 from aft_jax.training.state import TrainState, new_state

@@ -257,9 +257,7 @@ def _check_params(regularizer: Regularizer, spec: FeatureSpec) -> None:
         raise ConfigError(f"config.method fits config.student and its teachers: {error}") from error
 
 
-def feature_spec(
-    student: Student, example: PyTree, teacher_dims: Mapping[str, int]
-) -> FeatureSpec:
+def feature_spec(student: Student, example: PyTree, teacher_dims: Mapping[str, int]) -> FeatureSpec:
     def widths(inputs):
         variables = student.init(jax.random.key(0), inputs)
         return student.apply(variables, inputs, False, {})[0].features

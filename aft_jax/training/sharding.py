@@ -125,7 +125,8 @@ def root_key(seed: int, mesh: Mesh) -> jax.Array:
 
 def root_keys(seeds: Sequence[int], sharding: NamedSharding) -> jax.Array:
     """[m] keys of the randomness of several runs, where a sharding puts them."""
-    bits = np.stack([jax.random.key_data(jax.random.key(seed)) for seed in seeds])
+    with jax.ensure_compile_time_eval():  # under `jit`, too, these are numbers
+        bits = np.stack([jax.random.key_data(jax.random.key(seed)) for seed in seeds])
     return jax.jit(jax.random.wrap_key_data, out_shardings=sharding)(bits)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
@@ -53,7 +54,7 @@ def test_each_device_holds_its_part_before_and_after_a_call(sharded):
     assert bytes_on(device, state) < whole / 8 * 1.2
     picks = experiment.feed.load(experiment.protocol.order(0), range(2))
     root = jax.random.key(0)
-    state, _ = experiment.train_call(state, experiment.feed.tables, picks, np.float32(1), root)
+    state, _ = experiment.train_call(state, experiment.feed.tables, picks, jnp.float32(1), root)
     assert bytes_on(device, state) < whole / 8 * 1.2
 
 

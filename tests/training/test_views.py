@@ -114,14 +114,17 @@ def batches_of(tmp_path_factory):
 
 
 def recorded(config, directory):
-    batches, original = {}, trainer.train_batch
+    batches, original = {}, trainer._Run.call
 
-    def record(data, features, order, step, views, sharding):
-        batches[step] = original(data, features, order, step, views, sharding)
-        return batches[step]
+    def record(self, state, steps, picks):
+        feed = self.experiment.feed
+        for place, step in enumerate(steps):
+            picked = jax.tree.map(lambda leaf, at=place: leaf[at], picks)
+            batches[step] = feed.gather(feed.tables, picked)
+        return original(self, state, steps, picks)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "train_batch", record)
+        patch.setattr(trainer._Run, "call", record)
         train(config, directory)
     assert sorted(batches) == list(range(config.steps))
     return [jax.device_get(batches[step]) for step in range(config.steps)]

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
 
@@ -31,7 +32,7 @@ def widened(array: jax.Array) -> jax.Array:
     return array.astype(jnp.float32) if half else array
 
 
-def plus(x: jax.Array, parameter: jax.Array) -> jax.Array:
+def plus(x: jax.Array, parameter: jax.Array | np.ndarray) -> jax.Array:
     """The sum x + parameter, added in float32, in the dtype of x.
 
     The gradient of what is broadcast over rows is a sum over them, and in bfloat16 that sum stops
@@ -47,11 +48,11 @@ def plus(x: jax.Array, parameter: jax.Array) -> jax.Array:
     return (widened(x) + _beside(x, parameter)).astype(x.dtype)
 
 
-def times(x: jax.Array, parameter: jax.Array) -> jax.Array:
+def times(x: jax.Array, parameter: jax.Array | np.ndarray) -> jax.Array:
     """The product x * parameter; all else as for `plus`."""
     return (widened(x) * _beside(x, parameter)).astype(x.dtype)
 
 
-def _beside(x: jax.Array, parameter: jax.Array) -> jax.Array:
+def _beside(x: jax.Array, parameter: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     """The parameter with the rank of x, its leading axes of length one."""
     return parameter.reshape((1,) * (x.ndim - parameter.ndim) + parameter.shape)
