@@ -258,6 +258,19 @@ def _check_params(regularizer: Regularizer, spec: FeatureSpec) -> None:
 
 
 def feature_spec(student: Student, example: PyTree, teacher_dims: Mapping[str, int]) -> FeatureSpec:
+    """The widths that a regularizer makes its parameters for, from shapes alone.
+
+    Args:
+        student: the student.
+        example: [1, ...] what it reads.
+        teacher_dims: name -> width of the teachers' features.
+
+    Returns:
+        The widths.
+
+    Raises:
+        ConfigError: the student cannot read the example.
+    """
     def widths(inputs):
         variables = student.init(jax.random.key(0), inputs)
         return student.apply(variables, inputs, False, {})[0].features

@@ -1,22 +1,17 @@
-"""A convolution of few channels that stays fast where many students train side by side.
+"""A convolution of few channels that is fast on a CPU, alone and side by side under `vmap`.
 
-Under `vmap` over kernels XLA makes one grouped convolution of many. On a CPU that takes twice as
-long as the matrix products that it stands for: in 15 students of the digits, value and gradients of
-three layers, 18.4 ms against 9.0. A single one is XLA's own either way.
+XLA's own convolution on a CPU spends most of a small student's step in the gradient of the kernel:
+of the demo's second layer, 1.7 ms against 0.1 as a matrix product. And under `vmap` over kernels it
+makes one grouped convolution of many students, twice as slow again. So there it is one matrix
+product of all windows; elsewhere it is XLA's.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_batching import custom_vmap
-
-Function = Callable[..., Any]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve_small(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """y[i, j, d] = sum_{m, n, c} x[i s + m - p, j s + n - q, c] kernel[m, n, c, d].
 
@@ -28,67 +23,14 @@ def convolve_small(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
         stride: s.
 
     Returns:
-        [b, h', w', d] in the dtype of x. Reverse mode, twice if wanted.
+        [b, h', w', d] in the dtype of x.
     """
-    return _side_by_side(_native, _by_patches, stride)(x, kernel)
-
-
-def _forward(x, kernel, stride):
-    return convolve_small(x, kernel, stride), (x, kernel)
-
-
-def _backward(stride, saved, dy):
-    return tuple(jax.tree.leaves(_gradients(*saved, dy, stride)))
-
-
-convolve_small.defvjp(_forward, _backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _gradients(x, kernel, dy, stride) -> tuple[jax.Array, jax.Array]:
-    """The gradients of x and of the kernel; of its own derivatives no rule is asked to be fast."""
-    native, patches = _pulled_back(_native), _pulled_back(_by_patches)
-    return _side_by_side(native, patches, stride)(x, kernel, dy)
-
-
-def _gradients_forward(x, kernel, dy, stride):
-    return _gradients(x, kernel, dy, stride), (x, kernel, dy)
-
-
-def _gradients_backward(stride, saved, cotangent):
-    plain = functools.partial(_pulled_back(_native), stride=stride)
-    return jax.vjp(plain, *saved)[1](cotangent)
-
-
-_gradients.defvjp(_gradients_forward, _gradients_backward)
-
-
-def _pulled_back(convolution: Function) -> Function:
-    """(x, kernel, dy, stride) -> the gradients of a convolution."""
-
-    def gradients(x, kernel, dy, stride):
-        return jax.vjp(functools.partial(convolution, stride=stride), x, kernel)[1](dy)
-
-    return gradients
-
-
-def _side_by_side(alone: Function, many: Function, stride: int) -> Function:
-    """`alone`, but under `vmap` on a CPU `many`; both compute the same."""
-    alone = functools.partial(alone, stride=stride)
-    many = functools.partial(many, stride=stride)
-    function = custom_vmap(alone)
-
-    @function.def_vmap
-    def batched(size: int, is_batched: list[bool], *arguments: jax.Array) -> tuple[Any, Any]:
-        axes = [0 if there else None for there in is_batched]
-        result = jax.lax.platform_dependent(
-            *arguments,
-            cpu=jax.vmap(many, axes, axis_size=size),
-            default=jax.vmap(alone, axes, axis_size=size),
-        )
-        return result, jax.tree.map(lambda leaf: True, result)
-
-    return function
+    return jax.lax.platform_dependent(
+        x,
+        kernel,
+        cpu=functools.partial(_by_patches, stride=stride),
+        default=functools.partial(_native, stride=stride),
+    )
 
 
 def _native(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
