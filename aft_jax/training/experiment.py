@@ -271,6 +271,7 @@ def feature_spec(student: Student, example: PyTree, teacher_dims: Mapping[str, i
     Raises:
         ConfigError: the student cannot read the example.
     """
+
     def widths(inputs):
         variables = student.init(jax.random.key(0), inputs)
         return student.apply(variables, inputs, False, {})[0].features
