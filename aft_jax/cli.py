@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from absl import flags
 
-from aft_jax.distributed import is_first, join
+from aft_jax.distributed import is_first, join, leave
 from aft_jax.errors import NonFiniteError, Preempted, StorageError, UsageError
 from aft_jax.flags import Options, parse
 from aft_jax.preemption import stops_at_once
@@ -168,15 +168,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words or words[0] == "help" or {"-h", "--help"} & set(words):
         print(_usage())
         return 0
+    code = _run(words[0], words[1:])
+    if code not in (0, Preempted.EXIT_CODE):  # in those all processes end alike
+        leave(code)
+    return code
+
+
+def _run(verb: str, words: Sequence[str]) -> int:
+    """The exit code of a verb, its error printed."""
     try:
-        if words[0] not in VERBS:
-            raise UsageError(f"the verb is one of {', '.join(VERBS)}; got {words[0]!r}.")
+        if verb not in VERBS:
+            raise UsageError(f"the verb is one of {', '.join(VERBS)}; got {verb!r}.")
         with _messages(), stops_at_once():
-            options = parse(words[0], words[1:])
-            if words[0] in SEVERAL:
+            options = parse(verb, words)
+            if verb in SEVERAL:
                 join(options.processes)
             with _one_voice():
-                VERBS[words[0]](options)
+                VERBS[verb](options)
     except (UsageError, flags.Error) as error:
         print(f"aft-jax: {error}", file=sys.stderr)
         return EXIT_NON_FINITE if isinstance(error, NonFiniteError) else EXIT_USAGE

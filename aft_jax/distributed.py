@@ -7,15 +7,19 @@ through its metadata server, so there `--distributed` asks JAX.
 
 import logging
 import os
+import sys
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from aft_jax.errors import UsageError
 
 _LOG = logging.getLogger(__name__)
 
+GRACE_SECONDS = 2
 HEARTBEAT_SECONDS = 30
 """Without a sign of life from a process for so long, the others end with an error."""
 
@@ -110,6 +114,33 @@ def place_among_processes() -> tuple[int, int]:
 def is_first() -> bool:
     """Whether this process writes what a run leaves once: its config, metrics and student."""
     return place_among_processes()[0] == 0
+
+
+def all_of(fine: bool) -> bool:
+    """Whether something holds in every process of the run; all of them ask."""
+    if not jax.distributed.is_initialized():
+        return fine
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(np.int32(fine)).min())
+
+
+def leave(code: int) -> None:
+    """Ends this process at once where it is one of several, whatever the others do.
+
+    Python's own end would wait for them for minutes, and then change the exit code; without its
+    signs of life they end within `HEARTBEAT_SECONDS`. The first process, without which the others
+    end at once, lets those go before it that end for the same reason.
+
+    Args:
+        code: exit code.
+    """
+    if jax.distributed.is_initialized():
+        if is_first():
+            time.sleep(GRACE_SECONDS)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def meet(place: str) -> None:

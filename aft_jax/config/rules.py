@@ -206,6 +206,8 @@ def _check_sweep(plan: SweepConfig, log_every: int) -> None:
 def _check_quirks(config: Config) -> None:
     rule = "is 1 under config.official_quirks: a ragged batch, down to one row, cannot be shared"
     _require(config.devices == 1, "devices", rule, config.devices)
+    rule = "is 1 under config.official_quirks: a ragged batch, down to one row, cannot be cut"
+    _require(config.accumulation_steps == 1, "accumulation_steps", rule, config.accumulation_steps)
     rule = "is 0 under config.official_quirks: the published code shows images as they are"
     _require(config.views == 0, "views", rule, config.views)
     rule = "is 0 under config.official_quirks: the published cosine has no warm-up"

@@ -75,8 +75,14 @@ def extract(config: Config, teachers: Mapping[str, Teacher] | None = None) -> li
 def _shared_out(config: Config) -> Config:
     """The config with this process's share, where `jax.distributed` knows it."""
     number, total = place_among_processes()
-    if total == 1 or config.features.processes > 1:
+    if total == 1:
         return config
+    given = (config.features.process, config.features.processes)
+    if config.features.processes > 1 and given != (number, total):
+        raise ConfigError(
+            "config.features.processes is 1 where the processes of a run find each other; got "
+            f"{given[0]} of {given[1]} in process {number} of {total}. Leave both keys out."
+        )
     share = dataclasses.replace(config.features, process=number, processes=total)
     return dataclasses.replace(config, features=share)
 

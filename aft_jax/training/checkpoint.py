@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from aft_jax.distributed import all_of
 from aft_jax.errors import StorageError
 from aft_jax.files import full_disk, is_full, require_room
 from aft_jax.training.digest import device_digests
@@ -102,8 +103,18 @@ class Checkpoints:
         digest = {"arrays": device_digests(state), "structure": structure}
         with self._failures():
             # A save that begins and fails leaves pages of other libraries' complaints.
-            require_room(self.directory, self._bytes + OVERHEAD, self._last_good())
+            self._require_room()
             self._manager.save(step, args=ocp.args.StandardSave({"state": state, "digest": digest}))
+
+    def _require_room(self) -> None:
+        """All processes begin a save, or none: one alone would wait for the others."""
+        failure = None
+        try:
+            require_room(self.directory, self._bytes + OVERHEAD, self._last_good())
+        except StorageError as error:
+            failure = error
+        if not all_of(failure is None):
+            raise failure or full_disk(self.directory, self._bytes + OVERHEAD, self._last_good())
 
     def wait(self) -> None:
         """Returns when what was saved is on the disk.

@@ -99,14 +99,16 @@ def evaluate(workdir: pathlib.Path, split: str = "tune") -> dict[str, float]:
     _require_classes(saved.classes, dataset)
     for other in others:
         report_overlap((other, dataset))
-    mesh = data_mesh(config.devices, config.batch_size)
+    devices = min(config.devices or jax.device_count(), jax.device_count())
+    rows = -(-config.batch_size // devices) * devices  # padded: any number of devices will do
+    mesh = data_mesh(devices, rows)
     learner = saved_learner(config, saved)
     student = learner.make(dataset.classes)
     everywhere = replicated(mesh)
     variables = jax.tree.map(lambda leaf: placed(leaf, everywhere), saved.variables)
     read = learner.read(dataset)
     eval_step = compile_eval_step(student, mesh)
-    values, predictions = predict_on(eval_step, variables, read, config.batch_size, mesh)
+    values, predictions = predict_on(eval_step, variables, read, rows, mesh)
     save_predictions(predictions, workdir, split)
     write_whole(workdir / f"evaluation-{split}.json", json.dumps(values, indent=2) + "\n")
     return values

@@ -4,10 +4,13 @@ Features and inputs with room on the device are put there once; a step is then t
 its rows. What has no room is loaded on the host for every step, ahead of it.
 """
 
+import concurrent.futures
+import dataclasses
+import functools
 import logging
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,19 +35,25 @@ CHUNK = 256
 """Examples that are read at once to fill a table."""
 
 
-class Feed(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Feed:
     """The batches of an experiment, in a part for the host and a pure one for the device.
 
     Attributes:
-        tables: a tree of arrays, whole on every device; read by every step, changed by none.
+        make_tables: a tree of arrays, whole on every device; read by every step, changed by none.
         load: (order, steps) -> what `gather` reads for those steps: global arrays with a leading
             axis of steps, rows over the devices.
         gather: (tables, what `load` returned, of one step) -> batch; pure.
     """
 
-    tables: PyTree
+    make_tables: Callable[[], PyTree]
     load: Callable[[Order, range], PyTree]
     gather: Callable[[PyTree, PyTree], Batch]
+
+    @functools.cached_property
+    def tables(self) -> PyTree:
+        """The tables, made when they are first asked for: trials that train together read none."""
+        return self.make_tables()
 
 
 def make_feed(
@@ -66,21 +75,29 @@ def make_feed(
         ConfigError: inputs that differ from step to step are asked to stay on the device.
     """
     resident = keeps_inputs(config, data, steps, mesh)
-    tables = {
-        "inputs": _input_table(data, mesh) if resident else (),
-        "features": features.source.tables if features else (),
-    }
     read = data._replace(inputs=_row_numbers) if resident else data
     # Training drops ragged batches, so no row is padding. A mask of ones that the compiler knows
     # of costs nothing: one that it is told at run time takes half of the loss's time on a CPU.
     known = ["mask"] if features is not None and features.missing else ["mask", "feature_mask"]
 
+    def tables() -> PyTree:
+        return {
+            "inputs": _input_table(data, mesh) if resident else (),
+            "features": features.source.tables if features else (),
+        }
+
     def load(order: Order, steps: range) -> PyTree:
         among = np.concatenate([order.batch(step) for step in steps])
         rows = row_sharded(mesh)
-        hosts = [
-            host_batch(read, features, order, step, config.views, rows, among) for step in steps
-        ]
+
+        def host(step: int) -> dict[str, Any]:
+            return host_batch(read, features, order, step, config.views, rows, among)
+
+        if len(steps) == 1:  # calls are loaded in several threads
+            hosts = [host(steps[0])]
+        else:
+            with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+                hosts = list(pool.map(host, steps))
         told = [{name: host[name] for name in host if name not in known} for host in hosts]
         stacked = jax.tree.map(lambda *arrays: np.stack(arrays), *told)
         return to_global(stacked, stacked_rows(mesh))
@@ -108,9 +125,9 @@ def loaded_ahead(feed: Feed, order: Order, calls: Sequence[range]) -> Iterator[P
     Returns:
         One tree for each call.
     """
-    return prefetched(
-        lambda number: feed.load(order, calls[number]), 0, len(calls), THREADS, THREADS
-    )
+    # They wait on the device, so it is their steps that are bounded, not the calls.
+    ahead = max(1, THREADS // max(map(len, calls), default=1))
+    return prefetched(lambda number: feed.load(order, calls[number]), 0, len(calls), ahead, ahead)
 
 
 def plan_calls(

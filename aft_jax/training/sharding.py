@@ -135,7 +135,11 @@ def gathered(tree: PyTree, mesh: Mesh) -> PyTree:
     everywhere = replicated(mesh)
     if all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(tree)):
         return tree
-    return jax.jit(lambda tree: tree, out_shardings=everywhere)(tree)
+    return jax.jit(_same, out_shardings=everywhere)(tree)
+
+
+def _same(tree: PyTree) -> PyTree:
+    return tree
 
 
 def own_rows(rows: np.ndarray, sharding: NamedSharding) -> np.ndarray:

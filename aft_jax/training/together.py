@@ -18,12 +18,12 @@ from aft_jax.config import Config
 from aft_jax.data import PaddedRows, RowOrder, evaluation_batches, prefetched
 from aft_jax.preemption import Preemption, saved_at
 from aft_jax.training import metrics
-from aft_jax.training.batches import THREADS, eval_batch, eval_batches, train_batch
+from aft_jax.training.batches import THREADS, eval_batch, eval_batches, host_batch
 from aft_jax.training.checkpoint import Checkpoints
 from aft_jax.training.experiment import initial_state
 from aft_jax.training.group import GroupState, Outcome, Programs, Trial
 from aft_jax.training.loss_scale import exhausted
-from aft_jax.training.sharding import placed, root_keys
+from aft_jax.training.sharding import placed, root_keys, to_global
 from aft_jax.training.stacked import (
     SeedBatches,
     Stack,
@@ -33,7 +33,7 @@ from aft_jax.training.stacked import (
 from aft_jax.training.state import TrainState
 from aft_jax.training.trainer import finish
 from aft_jax.training.tuner import Schedule, Tuner, save_schedule
-from aft_jax.types import Metrics
+from aft_jax.types import Batch, Metrics
 
 
 def fit_together(
@@ -132,10 +132,11 @@ class _Group:
         def load(step: int) -> SeedBatches:
             among = np.concatenate([order.batch(step) for order in self.orders])
             data, views = experiment.train, experiment.config.views
-            train = [
-                train_batch(data, experiment.features, order, step, views, rows, among)
+            hosts = [
+                host_batch(data, experiment.features, order, step, views, rows, among)
                 for order in self.orders
             ]
+            train = [Batch(**to_global(host, rows)) for host in hosts]
             if not self.tuner.reads_tune:
                 return SeedBatches(tuple(train))
             picked = [_padded(order.batch(step), experiment.config) for order in tune_orders]
@@ -147,6 +148,14 @@ class _Group:
 
     def step(self, batches: SeedBatches) -> None:
         """Dispatches one step of all trials without waiting for it."""
+        features = self.experiment.features
+        if features is not None:
+            # Here, not in the threads: several processes start their programs in one order.
+            train = [
+                batch._replace(teacher_features=features.gathered(batch.teacher_features))
+                for batch in batches.train
+            ]
+            batches = batches._replace(train=tuple(train))
         self.stack, values = self._step(self.stack, batches, self.which, self.roots)
         self.unread.append(values)
 

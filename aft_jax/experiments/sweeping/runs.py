@@ -13,6 +13,7 @@ import jax
 from tqdm import tqdm
 
 from aft_jax.config import Config
+from aft_jax.distributed import place_among_processes
 from aft_jax.errors import NonFiniteError, UsageError
 from aft_jax.experiments.sweeping.data import SharedData
 from aft_jax.experiments.sweeping.groups import (
@@ -153,6 +154,8 @@ class _SetRunner:
         try:
             ends = self._fit(trials)
         except jax.errors.JaxRuntimeError as error:  # out of memory, most often
+            if place_among_processes()[1] > 1:
+                raise  # another process is gone, most often: what is on disk is gone on from
             if len(self._units(trials)) > 1 and self.config.sweep.together == 0:
                 return self._in_halves(trials, error)
             ends = [Outcome(None, str(error))] * len(trials)
