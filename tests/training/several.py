@@ -16,8 +16,11 @@ ROOT = pathlib.Path(__file__).parents[2]
 TIMEOUT = 240  # seconds
 
 
-def start(processes: int, devices: int, *words: str) -> list[subprocess.Popen]:
-    """Starts `aft-jax` in several processes that find each other over the loopback."""
+def start(processes: int, devices: int, *words: str, failing: int = -1) -> list[subprocess.Popen]:
+    """Starts `aft-jax` in several processes that find each other over the loopback.
+
+    The process `failing` cannot write its metrics.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -26,6 +29,7 @@ def start(processes: int, devices: int, *words: str) -> list[subprocess.Popen]:
         subprocess.Popen(
             [*program, str(number), str(devices), *words],
             cwd=ROOT,
+            env={**os.environ, "TESTS_FAIL": str(int(number == failing))},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -42,6 +46,16 @@ def finished(children: Sequence[subprocess.Popen]) -> list[str]:
     return outputs
 
 
+def fail() -> None:
+    from aft_jax.errors import StorageError
+    from aft_jax.training.metrics import MetricsWriter
+
+    def write(*arguments: object) -> None:
+        raise StorageError("no space for the metrics")
+
+    setattr(MetricsWriter, "write", write)  # noqa: B010 - a type checker knows the method
+
+
 def main() -> None:
     port, processes, process, devices, *words = sys.argv[1:]
     os.environ["JAX_PLATFORMS"] = "cpu"
@@ -49,6 +63,8 @@ def main() -> None:
     os.environ["XLA_FLAGS"] = " ".join([*flags, "--xla_backend_optimization_level=0"])
     from aft_jax.cli import main as run
 
+    if os.environ.get("TESTS_FAIL") == "1":
+        fail()
     if int(processes) > 1:
         words += [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}"]
         words += [f"--process={process}"]

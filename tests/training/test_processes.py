@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+import time
 
 import jax
 import numpy as np
@@ -127,7 +128,7 @@ def test_a_checkpoint_of_one_topology_is_read_by_another(run, trained, tmp_path,
 def test_two_processes_extract_one_store_and_compare_as_one_would(run, tmp_path):
     features = dataclasses.replace(run.features, directory=str(tmp_path / "features"))
     plan = dataclasses.replace(run.compare, betas=(10.0,), search_seeds=(100,), seeds=(0,))
-    config = dataclasses.replace(run, features=features, compare=plan, steps=2, log_every=2)
+    config = dataclasses.replace(run, features=features, compare=plan, steps=5)
     flag = config_file(config, tmp_path / "run.py")
     finished(start(2, 4, "extract", flag))
     tables = {}
@@ -167,3 +168,16 @@ def test_without_flags_or_a_cluster_the_run_is_one_process():
 )
 def test_environments_of_several_processes(several, environment):
     assert several_in(environment) is several
+
+
+@pytest.mark.slow
+def test_an_error_of_the_first_process_alone_ends_the_other_soon(run, tmp_path):
+    """Its exit code stays, where Python's own end would wait for minutes and change it."""
+    flag = config_file(run, tmp_path / "run.py")
+    children = start(2, 1, "train", flag, f"--workdir={tmp_path}/run", failing=0)
+    began = time.monotonic()
+    outputs = [child.communicate(timeout=120)[0] for child in children]
+    assert children[0].returncode == 74, outputs[0]
+    assert "no space for the metrics" in outputs[0]
+    assert children[1].returncode != 0
+    assert time.monotonic() - began < 90

@@ -273,6 +273,7 @@ def test_rules(quirky):
     raw["inputs"]["kind"] = "image"
     for key, value, message in (
         ("devices", 0, "devices is 1 under config.official_quirks.*got 0"),
+        ("accumulation_steps", 2, "accumulation_steps is 1 under config.official_quirks.*got 2"),
         ("views", 2, "views is 0 under config.official_quirks.*got 2"),
     ):
         with pytest.raises(ConfigError, match=message):

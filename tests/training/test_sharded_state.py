@@ -1,6 +1,7 @@
 """Parameters and optimizer split over the devices: the same run, in less memory."""
 
 import dataclasses
+import logging
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,10 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from aft_jax.students import load_student
-from aft_jax.training import build, train
+from aft_jax.training import build, evaluate, experiment, train
 from aft_jax.training.checkpoint import Checkpoints
 from aft_jax.training.experiment import initial_state
-from aft_jax.training.sharding import data_mesh, state_shardings
+from aft_jax.training.sharding import data_mesh, gathered, state_shardings
 
 
 def bytes_on(device, tree):
@@ -82,3 +83,23 @@ def test_arrays_are_cut_along_their_longest_axis_that_comes_out_even():
     assert specs == expected
     whole = state_shardings(mesh, tree, "replicated")
     assert all(found.spec == P() for found in whole.values())
+
+
+def test_gathering_compiles_once(sharded, caplog):
+    state = initial_state(build(sharded), seed=0)
+    mesh = data_mesh(8, 8)
+    gathered(state.variables, mesh)
+    with jax.log_compiles(True), caplog.at_level(logging.WARNING, "jax"):
+        whole = gathered(state.variables, mesh)
+    assert "Finished XLA compilation" not in caplog.text
+    assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(whole))
+
+
+def test_a_run_of_batches_that_eight_devices_do_not_divide_is_evaluated_on_eight(config, tmp_path):
+    odd = dataclasses.replace(config, batch_size=36, devices=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "data_mesh", lambda *sizes: data_mesh(1, 36))
+        train(odd, tmp_path)
+    values = evaluate(tmp_path, "tune")
+    correct = values["accuracy"] * len(build(config).tune.dataset)
+    assert correct == pytest.approx(round(correct)), "each example counts once"
