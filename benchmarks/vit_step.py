@@ -39,6 +39,7 @@ PEAKS: Mapping[str, float] = {
     "NVIDIA H100 PCIe": 756e12,
     "NVIDIA H100 NVL": 835e12,
     "NVIDIA H100": 989e12,
+    "NVIDIA H200 NVL": 835e12,
     "NVIDIA H200": 989e12,
     "TPU v4": CHIPS["v4"].flops,
     "TPU v5 lite": CHIPS["v5e"].flops,
