@@ -109,8 +109,15 @@ fi
 echo "\$ $(quoted "${apply[@]}") # launch/gke_jobset.yaml, filled in"
 manifest | "${apply[@]}"
 ((!detach)) || exit 0
-since=()
-while state="$("${ended[@]}")" && [[ -z $state ]]; do
+since=() unseen=0
+while :; do
+  if ! state="$("${ended[@]}")"; then
+    ((++unseen < 5)) || fail "the state of $name cannot be read; the reason stands above. The run goes on."
+    sleep "$poll"
+    continue
+  fi
+  unseen=0
+  [[ -z $state ]] || break
   # It ends with the pods, and at once while there are none yet.
   if "${logs[@]}" ${since[@]+"${since[@]}"}; then
     since=("--since=$((poll + 5))s")

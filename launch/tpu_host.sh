@@ -93,7 +93,9 @@ install_python() {
 start() {
   mkdir -p "$state"
   rm -f "$state/status" "$state/child"
-  : >"$state/log" # there before anyone follows it
+  # There before anyone follows it, and another file than the one that is still followed elsewhere.
+  rm -f "$state/log"
+  : >"$state/log"
   quoted "$@" >"$state/command"
   # Its own session, with its output in a file: it survives the connection that started it.
   # shellcheck disable=SC2016  # expanded by the inner shell

@@ -147,6 +147,7 @@ wait_until_ready() {
       shown="$state $request $node"
       note "$name: request $request, TPU VM $node"
     fi
+    [[ $state == UNKNOWN ]] || known=1 unknown=0
     case "$state" in
       UNKNOWN) ((known && ++unknown < 5)) || fail "the state of $name cannot be read; the reason stands above." ;;
       STOPPED) run "${vm[@]}" start "$name" "${place[@]}" ;;
@@ -165,7 +166,6 @@ wait_until_ready() {
         continue
         ;;
     esac
-    [[ $state == UNKNOWN ]] || known=1
     sleep "$poll"
   done
 }
@@ -180,11 +180,11 @@ pack() {
 }
 
 copy() {
-  run pack "$archive"
-  run "${vm[@]}" scp "$archive" "$name:aft_jax.tar.gz" "${connect[@]}"
-  run "${vm[@]}" ssh "$name" "${connect[@]}" \
-    "--command=mkdir -p aft_jax && tar -xzf aft_jax.tar.gz -C aft_jax"
-  copied=1
+  run pack "$archive" &&
+    run "${vm[@]}" scp "$archive" "$name:aft_jax.tar.gz" "${connect[@]}" &&
+    run "${vm[@]}" ssh "$name" "${connect[@]}" \
+      "--command=mkdir -p aft_jax && tar -xzf aft_jax.tar.gz -C aft_jax" &&
+    copied=1
 }
 
 host() {
@@ -247,7 +247,14 @@ copied=0 failures=0 child=""
 trap interrupted INT TERM
 while :; do
   wait_until_ready
-  ((copied)) || copy
+  if ((!copied)) && ! copy; then
+    if ! still_ready; then
+      note "$name is gone, while it was copied to"
+    elif ((++failures > retries)); then
+      finish 1
+    fi
+    continue
+  fi
   echo "\$ $(quoted "${start[@]}")"
   # In the background: bash answers Ctrl-C while it waits, but not while a command is in front.
   "${start[@]}" </dev/null &

@@ -203,7 +203,19 @@ def train_batch(
 ) -> Batch:
     """The global batch of a training step; arguments as for `host_batch`."""
     host = host_batch(data, features, order, step, views, sharding, among)
-    batch = Batch(**to_global(host, sharding))
+    return with_features(Batch(**to_global(host, sharding)), features)
+
+
+def with_features(batch: Batch, features: TeacherFeatures | None) -> Batch:
+    """A batch with the teachers' features in place of what the host told of them.
+
+    Args:
+        batch: of what `host_batch` returned, on the devices.
+        features: as there.
+
+    Returns:
+        The batch. Several processes call this in one order: it is a program of all of them.
+    """
     if features is None:
         return batch
     return batch._replace(teacher_features=features.gathered(batch.teacher_features))

@@ -20,7 +20,7 @@ from aft_jax.training import metrics
 from aft_jax.training.batches import StudentData, eval_batches
 from aft_jax.training.methods import saved_learner
 from aft_jax.training.predictions import Predictions, join_predictions, save_predictions
-from aft_jax.training.sharding import data_mesh, placed, replicated, row_sharded
+from aft_jax.training.sharding import data_mesh, on_every_device, row_sharded
 from aft_jax.training.step import EvalStep, RowPredictions, compile_eval_step
 from aft_jax.training.workdir import read_config
 from aft_jax.types import PyTree
@@ -104,8 +104,7 @@ def evaluate(workdir: pathlib.Path, split: str = "tune") -> dict[str, float]:
     mesh = data_mesh(devices, rows)
     learner = saved_learner(config, saved)
     student = learner.make(dataset.classes)
-    everywhere = replicated(mesh)
-    variables = jax.tree.map(lambda leaf: placed(leaf, everywhere), saved.variables)
+    variables = on_every_device(saved.variables, mesh)
     read = learner.read(dataset)
     eval_step = compile_eval_step(student, mesh)
     values, predictions = predict_on(eval_step, variables, read, rows, mesh)

@@ -19,6 +19,7 @@ import numpy as np
 from aft_jax.distributed import is_first, meet
 from aft_jax.errors import StorageError, UsageError
 from aft_jax.training.digest import host_digests, leaf_names, path_name
+from aft_jax.training.sharding import placed
 from aft_jax.types import PyTree
 
 _LOG = logging.getLogger(__name__)
@@ -224,7 +225,7 @@ def placed_like(state: State, like: PyTree) -> PyTree:
         array = state[path_name(path)]
         if not isinstance(leaf, jax.Array):
             return array
-        return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda part: array[part])
+        return placed(array, leaf.sharding)
 
     return jax.tree_util.tree_map_with_path(place, like)
 

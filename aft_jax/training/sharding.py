@@ -118,6 +118,11 @@ def placed(array: np.ndarray | jax.Array, sharding: jax.sharding.Sharding) -> ja
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
+def on_every_device(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Arrays that every process has on its host, like a saved student's, whole on each device."""
+    return jax.tree.map(lambda leaf: placed(leaf, replicated(mesh)), tree)
+
+
 def root_key(seed: int, mesh: Mesh) -> jax.Array:
     """The key of a run's randomness, on every device."""
     return root_keys([seed], replicated(mesh))[0]

@@ -18,7 +18,7 @@ from aft_jax.config import Config
 from aft_jax.data import PaddedRows, RowOrder, evaluation_batches, prefetched
 from aft_jax.preemption import Preemption, saved_at
 from aft_jax.training import metrics
-from aft_jax.training.batches import THREADS, eval_batch, eval_batches, host_batch
+from aft_jax.training.batches import THREADS, eval_batch, eval_batches, host_batch, with_features
 from aft_jax.training.checkpoint import Checkpoints
 from aft_jax.training.experiment import initial_state
 from aft_jax.training.group import GroupState, Outcome, Programs, Trial
@@ -148,14 +148,10 @@ class _Group:
 
     def step(self, batches: SeedBatches) -> None:
         """Dispatches one step of all trials without waiting for it."""
+        # Here, not in the threads: several processes start their programs in one order.
         features = self.experiment.features
-        if features is not None:
-            # Here, not in the threads: several processes start their programs in one order.
-            train = [
-                batch._replace(teacher_features=features.gathered(batch.teacher_features))
-                for batch in batches.train
-            ]
-            batches = batches._replace(train=tuple(train))
+        train = tuple(with_features(batch, features) for batch in batches.train)
+        batches = batches._replace(train=train)
         self.stack, values = self._step(self.stack, batches, self.which, self.roots)
         self.unread.append(values)
 

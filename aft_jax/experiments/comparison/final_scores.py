@@ -5,7 +5,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from aft_jax.data import Dataset
@@ -18,7 +17,7 @@ from aft_jax.training.evaluate import predict_on
 from aft_jax.training.experiment import Experiment
 from aft_jax.training.metrics import MetricsWriter, read_metrics
 from aft_jax.training.predictions import load_predictions, save_predictions
-from aft_jax.training.sharding import placed, replicated
+from aft_jax.training.sharding import on_every_device
 
 SPLIT = "test"
 
@@ -57,9 +56,8 @@ def score_runs(
 
 
 def _score(experiment: Experiment, test: StudentData, directory: pathlib.Path) -> float:
-    everywhere, saved = replicated(experiment.mesh), load_student(directory)
-    variables = jax.tree.map(lambda leaf: placed(leaf, everywhere), saved.variables)
     rows, mesh = experiment.config.batch_size, experiment.mesh
+    variables = on_every_device(load_student(directory).variables, mesh)
     values, predictions = predict_on(experiment.eval_step, variables, test, rows, mesh)
     save_predictions(predictions, directory, SPLIT)
     lines = _test_lines(directory)
