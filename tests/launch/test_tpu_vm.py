@@ -14,7 +14,7 @@ GCLOUD = """
 case "$*" in
   *'queued-resources describe'*) state="$(head -n 1 states)" && state="${state%/*}" ;;
   *'tpu-vm describe'*) state="$(answer states)" && state="${state#*/}" ;;
-  *'tpu-vm scp'*) cp "$5" copied.tar.gz && exit ;;
+  *'tpu-vm scp'*) [[ ! -f broken ]] || { rm broken && exit 1; }; cp "$5" copied.tar.gz && exit ;;
   *--stop*) kill "$(cat running)"; exit ;;
   *--extras*) echo $$ >running; [[ ! -f slow ]] || exec sleep 30; exit "$(answer statuses)" ;;
   *) exit ;;
@@ -203,3 +203,21 @@ def test_stops_the_run_on_the_hosts_when_it_is_interrupted(cloud):
     assert status == 130, output
     assert kinds(cloud)[-1] == "tpu-vm stop"
     assert "is still yours and costs" in output
+
+
+def test_a_copy_that_fails_is_made_again(cloud):
+    (cloud.directory / "broken").touch()
+    result = tpu_vm(cloud)
+    assert result.returncode == 0, result.stderr
+    assert kinds(cloud) == ["tpu-vm scp", *COPY_AND_RUN]
+
+
+def test_a_slice_preempted_while_it_is_copied_to_is_asked_for_again(cloud):
+    (cloud.directory / "broken").touch()
+    lost = "SUSPENDED/PREEMPTED"
+    cloud.answers("states", "ACTIVE/READY", lost, lost, "ABSENT/ABSENT", "ACTIVE/READY")
+    result = tpu_vm(cloud)
+    assert result.returncode == 0, result.stderr
+    assert "while it was copied to" in result.stdout
+    deleted = ["tpu-vm scp", "queued-resources delete"]
+    assert kinds(cloud) == [*deleted, CREATE, *COPY_AND_RUN]
