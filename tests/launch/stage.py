@@ -4,6 +4,7 @@ import os
 import pathlib
 import shlex
 import shutil
+import signal
 import subprocess
 import time
 from typing import NamedTuple
@@ -80,6 +81,8 @@ class Stage:
                 env=self.environment,
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                # Where the tests run in the background, Ctrl-C is ignored, and bash cannot undo it.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         self.started.append(Started(process, output))
         return self.started[-1]
