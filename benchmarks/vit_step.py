@@ -4,8 +4,8 @@ The second part of `benchmarks/train.py`. Images and features are random. A devi
 published peak in `PEAKS` has no utilisation. A CPU trains a small ViT instead.
 
 Peaks are those of dense products in bfloat16, as the makers publish them: NVIDIA's data sheets of
-the A100 (June 2021), H100 (SXM, PCIe and NVL differ) and H200, which count twice as many with
-sparsity; of TPUs the table in `aft_jax/aot/chips.py`.
+the A100, H100 (SXM, PCIe and NVL differ) and H200, which count twice as many with sparsity; of TPUs
+the table in `aft_jax/aot/chips.py`. A slice of a GPU has none.
 """
 
 import dataclasses
@@ -43,11 +43,14 @@ PEAKS: Mapping[str, float] = {
     "NVIDIA H200": 989e12,
     "TPU v4": CHIPS["v4"].flops,
     "TPU v5 lite": CHIPS["v5e"].flops,
+    "TPU v5e": CHIPS["v5e"].flops,
     "TPU v5": CHIPS["v5p"].flops,
+    "TPU v5p": CHIPS["v5p"].flops,
     "TPU v6 lite": CHIPS["v6e"].flops,
+    "TPU v6e": CHIPS["v6e"].flops,
     "TPU7x": CHIPS["tpu7x"].flops / CHIPS["tpu7x"].devices,
 }
-"""Start of JAX's name of a device -> floating point operations a second; the first that fits."""
+"""JAX's name of a TPU, start of that of a GPU -> floating point operations a second."""
 
 
 class Size(NamedTuple):
@@ -89,11 +92,11 @@ def forward_flops(options: Mapping[str, Any], classes: int) -> float:
     return 2.0 * (patches * 3 * patch**2 * width + options["depth"] * block + width * classes)
 
 
-def peak() -> float | None:
-    """What all devices together may do in a second."""
-    kind = jax.devices()[0].device_kind
-    found = [flops for name, flops in PEAKS.items() if kind.startswith(name)]
-    return found[0] * jax.device_count() if found else None
+def peak(kind: str) -> float | None:
+    """What a device of this kind may do in a second; None where nobody has published it."""
+    if kind.startswith("NVIDIA") and "MIG" not in kind:
+        return next((flops for name, flops in PEAKS.items() if kind.startswith(name)), None)
+    return PEAKS.get(kind)
 
 
 def config_of(size: Size, batch: int) -> Config:
@@ -165,13 +168,14 @@ def measure(size: Size, batch: int) -> None:
         },
         size.repeats,
     )
-    flops, limit = 3 * forward_flops(config.student.options, CLASSES) * batch, peak()
+    flops = 3 * forward_flops(config.student.options, CLASSES) * batch / jax.device_count()
+    limit = peak(jax.devices()[0].device_kind)
     for method in rounds.seconds:
         step = rounds.median(method)
         share = f"{flops / step / limit:.1%} of the peak" if limit else "no published peak"
         print(
             f"batch {batch}, {method}: {1e3 * step:8.2f} ms a step, {batch / step:8.1f} images/s, "
-            f"{flops / step / 1e12:7.2f} TFLOP/s of the model, {share}"
+            f"{flops / step / 1e12:7.2f} TFLOP/s of the model on a device, {share}"
         )
     added = rounds.ratio("aft", "stl") - 1
     goal = ""

@@ -57,6 +57,8 @@ def _parts(config: Config, classes: int | None, widths: dict[str, int] | None) -
     try:
         return parts_of_data(config)
     except UsageError as error:
+        if config.inputs.kind == "array" or config.student.init_from:
+            raise  # data and weights are read with the flags too
         raise UsageError(
             f"{error} Or give {FLAGS}: then neither data nor stores are read."
         ) from error

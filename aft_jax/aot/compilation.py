@@ -93,7 +93,8 @@ def compile_for(
     Args:
         config: the run's config; `config.devices` is as many as the slice has.
         topology: of the slice, "v5e:4x4".
-        classes: k; with it no data set, no store and no weights are read.
+        classes: k; with it no store is read, no data set but one of arrays, and no weights but
+            those of the run that `config.student.init_from` names.
         widths: teacher name -> width of its features; goes with `classes`.
 
     Returns:

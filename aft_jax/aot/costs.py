@@ -6,7 +6,7 @@ blocks. Here a loop counts as often as it runs.
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from aft_jax.aot.collectives import bytes_sent, kind_of
@@ -25,6 +25,7 @@ class Costs(NamedTuple):
         memory: bytes read from and written to main memory.
         sent: kind of collective -> bytes that the device sends for it.
         calls: kind of collective -> how often it is started.
+        unknown_loops: that run as often as the data say, and count once.
     """
 
     flops: float
@@ -32,13 +33,21 @@ class Costs(NamedTuple):
     memory: float
     sent: Mapping[str, float]
     calls: Mapping[str, float]
+    unknown_loops: int = 0
 
     def times(self, count: int) -> "Costs":
         """The same, so many times."""
         sent, calls = (
             {kind: count * value for kind, value in one.items()} for one in (self.sent, self.calls)
         )
-        return Costs(count * self.flops, count * self.passes, count * self.memory, sent, calls)
+        return Costs(
+            count * self.flops,
+            count * self.passes,
+            count * self.memory,
+            sent,
+            calls,
+            self.unknown_loops,
+        )
 
     def plus(self, other: "Costs") -> "Costs":
         """Both, one after the other."""
@@ -55,29 +64,28 @@ class Costs(NamedTuple):
             self.memory + other.memory,
             sent,
             calls,
+            self.unknown_loops + other.unknown_loops,
         )
 
 
 NOTHING = Costs(0, 0, 0, {}, {})
+UNKNOWN_LOOP = NOTHING._replace(unknown_loops=1)
 
 
-def program_costs(text: str, devices: int, trips: Callable[..., int] | None = None) -> Costs:
+def program_costs(text: str, devices: int) -> Costs:
     """The costs of one call of a compiled program.
 
     Args:
         text: of the compiled module.
         devices: that it runs on.
-        trips: (loop, the computation it stands in, program) -> how often the loop runs; None to
-            read it off the program.
 
     Returns:
-        The costs on each device.
+        The costs on each device; of a conditional, those of its longest branch.
 
     Raises:
         ValueError: the text is no module.
     """
     program = parse(text)
-    count = trips or trip_count
 
     @functools.cache
     def of(name: str, fused: bool) -> Costs:
@@ -91,10 +99,11 @@ def program_costs(text: str, devices: int, trips: Callable[..., int] | None = No
     def _called(instruction: Instruction, inside: Computation, fused: bool) -> Costs:
         opcode, names = instruction.opcode, instruction.called
         if opcode == "while":
-            loop = of(_body(instruction), fused)
-            return loop.times(count(instruction, inside, program))
+            body = of(instruction.attribute("body").lstrip("%"), fused)
+            count = trip_count(instruction, program)
+            return body.plus(UNKNOWN_LOOP) if count is None else body.times(count)
         if opcode == "conditional":
-            return max((of(name, fused) for name in names), key=lambda costs: costs.passes)
+            return max((of(name, fused) for name in names), key=_size)
         if opcode == "fusion":
             return of(names[0], True)
         if opcode in ("call", "async-start"):
@@ -119,27 +128,24 @@ def _own(
     )
 
 
-def _body(loop: Instruction) -> str:
-    return loop.attribute("body").lstrip("%")
+def _size(costs: Costs) -> tuple[float, ...]:
+    return tuple(map(float, (costs.passes, costs.memory, sum(costs.sent.values()))))
 
 
-def trip_count(loop: Instruction, inside: Computation, program: Program) -> int:
-    """How often a loop runs, where it counts up to a constant; 1 where its end is not known.
+def trip_count(loop: Instruction, program: Program) -> int | None:
+    """How often a loop runs, where it counts up to a constant.
 
     Args:
         loop: a "while" instruction.
-        inside: the computation that it stands in.
-        program: the program.
+        program: that it is of.
 
     Returns:
-        The number.
+        The number; None where the program does not say.
     """
     known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)
     if known is not None:
         return int(known[1])
-    condition = program.computations[loop.attribute("condition").lstrip("%")]
-    end = _limit(condition, program)
-    return 1 if end is None else end
+    return _limit(program.computations[loop.attribute("condition").lstrip("%")], program)
 
 
 def _limit(condition: Computation, program: Program) -> int | None:

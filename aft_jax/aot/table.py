@@ -43,6 +43,12 @@ def format_compilation(found: Compilation) -> str:
     if measured:
         lines += ["", _table(found, measured), ""]
     lines += [verdict(found, name) for name in found.programs]
+    for name, program in measured.items():
+        if program.costs.unknown_loops:
+            lines.append(
+                f"{name} has {program.costs.unknown_loops} loops that run as often as the data "
+                "say: each is counted once"
+            )
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from aft_jax.aot import compile_for, parse_widths
+from aft_jax.aot import child, compile_for, parse_widths
 from aft_jax.aot.compilation import environment
 from aft_jax.config import resolve
 from aft_jax.errors import ConfigError, UsageError
@@ -76,3 +76,27 @@ def test_environment_keeps_the_compiler_on_the_slice():
     assert inner["HOME"] == "/x"
     assert "XLA_FLAGS" not in inner
     assert (inner["JAX_PLATFORMS"], inner["TPU_SKIP_MDS_QUERY"]) == ("cpu", "1")
+
+
+def unreadable(config):
+    raise UsageError("the data cannot be read.")
+
+
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [
+        ({}, True),
+        ({"inputs": {"kind": "array"}}, False),
+        ({"student": {"init_from": "runs/other"}}, False),
+    ],
+)
+def test_flags_are_named_where_they_would_do(monkeypatch, changes, hint):
+    of = config()
+    replaced = {key: dataclasses.replace(getattr(of, key), **new) for key, new in changes.items()}
+    monkeypatch.setattr(child, "parts_of_data", unreadable)
+    monkeypatch.setattr(child, "slice_devices", lambda wanted: [None])
+    monkeypatch.setattr(child, "resolve", lambda _: dataclasses.replace(of, **replaced))
+    nothing = dict.fromkeys(["config", "classes", "widths"])
+    found = child.answer({"topology": "v5e:2x2", "methods": ["stl"], **nothing})["error"]
+    assert found.startswith("the data cannot be read.")
+    assert ("--classes=N" in found) == hint

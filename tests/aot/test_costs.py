@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -49,14 +50,21 @@ def test_a_known_count_is_taken_from_the_loop():
     assert program_costs(COUNTED.replace("body=%body", known), devices=1).flops == 7 * FLOPS
 
 
-def test_a_loop_of_unknown_length_counts_once():
+def test_a_loop_of_unknown_length_counts_once_and_is_told():
     text = COUNTED.replace("direction=LT", "direction=NE")
-    assert program_costs(text, devices=1).flops == FLOPS
+    costs = program_costs(text, devices=1)
+    assert costs == Costs(FLOPS, FLOPS, BYTES, {}, {}, unknown_loops=1)
+    assert costs.times(3).plus(costs).unknown_loops == 2
 
 
-def test_of_branches_the_one_with_most_products_counts():
+PRODUCT = "dot(%x, %x), lhs_contracting_dims={1}, rhs_contracting_dims={0}"
+
+
+@pytest.mark.parametrize(("work", "flops"), [(PRODUCT, FLOPS), ("add(%x, %x)", 0)])
+def test_of_branches_the_longest_counts(work, flops):
+    """By its products; where none has any, by its memory."""
     text = (
-        COUNTED.split("ENTRY")[0]
+        COUNTED.split("ENTRY")[0].replace(PRODUCT, work)
         + """%none (b: f32[4,4]) -> f32[4,4] {
   ROOT %b = f32[4,4]{1,0} parameter(0)
 }
@@ -68,7 +76,9 @@ ENTRY %main (a: (s32[], f32[4,4])) -> (s32[], f32[4,4]) {
 }
 """
     )
-    assert program_costs(text, devices=1).flops == FLOPS
+    costs = program_costs(text, devices=1)
+    assert costs.flops == flops
+    assert costs.memory > 0
 
 
 def test_sums_have_every_kind_of_both():

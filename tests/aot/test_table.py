@@ -81,3 +81,11 @@ def test_memory_is_that_of_a_whole_chip(devices):
     text = format_compilation(found)
     line = next(line for line in text.splitlines() if line.startswith("memory: arguments"))
     assert line.split()[-2:] == [f"{devices * 100:.2f}", "MiB"]
+
+
+def test_loops_without_a_known_end_are_told():
+    known = program(0.5)
+    unknown = known._replace(costs=known.costs._replace(unknown_loops=2))
+    lines = format_compilation(compilation(stl=known, aft=unknown)).splitlines()
+    told = [line for line in lines if "loops" in line]
+    assert told == ["aft has 2 loops that run as often as the data say: each is counted once"]

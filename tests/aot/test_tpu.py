@@ -11,7 +11,7 @@ from aft_jax.aot.compilation import Measured, Refused
 from aft_jax.config import resolve
 from aft_jax.errors import UsageError
 from benchmarks.tpu_aot import CLASSES, WIDTHS, config, goals
-from configs import cifar10
+from configs import cifar10, cifar100_vit_s
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,6 +46,14 @@ def test_chips_of_two_cores(topology, devices):
     assert found.slice.devices == devices
     assert all(isinstance(program, Measured) for program in found.programs.values())
     assert "aft fits" in format_compilation(found)
+
+
+def test_a_transformer_in_float16():
+    of = dataclasses.replace(
+        resolve(cifar100_vit_s.get_config("teachers=dinov2_s,smoke")), precision="float16"
+    )
+    found = compile_for(of, "v5e:2x2", 3, {"dinov2_s": 16})
+    assert all(isinstance(program, Measured) for program in found.programs.values())
 
 
 def test_what_is_too_large_is_said_to_be(caplog):

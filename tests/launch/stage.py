@@ -4,7 +4,6 @@ import os
 import pathlib
 import shlex
 import shutil
-import signal
 import subprocess
 import time
 from typing import NamedTuple
@@ -73,16 +72,16 @@ class Stage:
         )
 
     def begin(self, name: str, *arguments: str) -> "Started":
+        script = self.checkout / "launch" / name
         output = self.directory / f"output{len(self.started)}"
         with output.open("w") as file:  # a pipe would stay open for as long as any descendant
             process = subprocess.Popen(
-                ["bash", self.checkout / "launch" / name, *arguments],
+                # Where the tests run in the background, Ctrl-C is ignored, and bash cannot undo it.
+                ["env", "--default-signal=INT", "bash", script, *arguments],
                 cwd=self.checkout,
                 env=self.environment,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                # Where the tests run in the background, Ctrl-C is ignored, and bash cannot undo it.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         self.started.append(Started(process, output))
         return self.started[-1]

@@ -1,5 +1,6 @@
 """Attention: its definition, its mask, and when the fused kernel of a GPU is asked for."""
 
+import types
 from typing import Any
 
 import jax
@@ -94,7 +95,7 @@ def on_a_gpu(monkeypatch):
         return plain(query, key, value, mask=mask, implementation="xla", **options)
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", record)
-    monkeypatch.setattr(attention, "_on_cuda", lambda: True)
+    monkeypatch.setattr(attention, "_fuses", lambda: True)
     return asked
 
 
@@ -135,4 +136,22 @@ def test_each_platform_gets_its_own_way():
 
 
 def test_nothing_is_fused_on_a_cpu():
-    assert not attention._on_cuda()
+    assert not attention._fuses()
+
+
+@pytest.mark.parametrize(
+    ("platform", "capability", "fuses"),
+    [("cuda 13000", "9.0", True), ("cuda 12090", "7.5", False), ("rocm 60000", "gfx942", False)],
+)
+def test_gpus_fuse_from_ampere_on(monkeypatch, platform, capability, fuses):
+    client = types.SimpleNamespace(platform_version=platform)
+    device = types.SimpleNamespace(client=client, compute_capability=capability)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    assert attention._fuses() is fuses
+
+
+def test_in_float16_a_tpu_is_asked_for_no_product_that_it_lacks():
+    traced = jax.jit(attend).trace(*inputs(dtype=jnp.float16))
+    assert "lhs_precision_type = f16" not in traced.lower(lowering_platforms=("tpu",)).as_text()
+    assert "lhs_precision_type = f16" in traced.lower(lowering_platforms=("cuda",)).as_text()
