@@ -1,9 +1,9 @@
 # Sourced by the scripts that start a run elsewhere: commands that are shown, shell-quoted, before they
-# run, and that --dry-run only shows.
+# run, and that --dry-run (or DRY_RUN=1 around them) only shows.
 # shellcheck shell=bash
 
 export EXIT_PREEMPTED=75 # of aft-jax: saved; the same command resumes
-DRY_RUN=0
+DRY_RUN="${DRY_RUN:-0}"
 
 fail() {
   echo "launch/${0##*/}: $1" >&2
@@ -50,6 +50,14 @@ required() {
 
 unknown_option() {
   fail "options are $1, each written --name=value, and the command follows after --; got $2."
+}
+
+# bucket_name VALUE: prints it without gs:// and the last slash
+bucket_name() {
+  local name="${1#gs://}"
+  name="${name%/}"
+  [[ $name != */* ]] || fail "--bucket is the name of a bucket, without a path; got '$name'."
+  echo "$name"
 }
 
 whole_number() {

@@ -38,7 +38,7 @@ while (($#)); do
     --accelerator=?*) accelerator="${1#*=}" ;;
     --topology=?*) topology="${1#*=}" ;;
     --hosts=?*) hosts="${1#*=}" ;;
-    --bucket=?*) bucket="${1#*=}" && bucket="${bucket#gs://}" && bucket="${bucket%/}" ;;
+    --bucket=?*) bucket="$(bucket_name "${1#*=}")" ;;
     --chips-per-host=?*) chips="${1#*=}" ;;
     --service-account=?*) service_account="${1#*=}" ;;
     --namespace=?*) kubectl+=("--namespace=${1#*=}") ;;
@@ -61,7 +61,6 @@ required bucket "$bucket" BUCKET
 whole_number hosts "$hosts"
 whole_number chips-per-host "$chips"
 whole_number poll "$poll"
-[[ $bucket != */* ]] || fail "--bucket is the name of a bucket, without a path; got '$bucket'."
 [[ $topology =~ ^[0-9]+(x[0-9]+){1,2}$ ]] || fail "--topology is AxB or AxBxC; got '$topology'."
 wanted=$((${topology//x/*}))
 ((hosts * chips == wanted)) || fail \

@@ -92,27 +92,30 @@ install_python() {
 
 start() {
   mkdir -p "$state"
-  rm -f "$state/status" "$state/child"
-  # There before anyone follows it, and another file than the one that is still followed elsewhere.
-  rm -f "$state/log"
+  # Another log than the one that is still followed elsewhere, and there before anyone follows it.
+  rm -f "$state/child" "$state/log"
   : >"$state/log"
   quoted "$@" >"$state/command"
-  # Its own session, with its output in a file: it survives the connection that started it.
+  # Its own session, with its output in a file: it survives the connection that started it. Its exit
+  # status is a file of its own, too: who follows reads it while the next run starts.
   # shellcheck disable=SC2016  # expanded by the inner shell
   setsid bash -c 'state=$1; shift
+    rm -f "$state/status-$$"
     "$@" & echo $! >"$state/child"
-    status=0; wait $! || status=$?; echo "$status" >"$state/status"' \
+    status=0; wait $! || status=$?; echo "$status" >"$state/status-$$"' \
     supervisor "$state" "$@" >>"$state/log" 2>&1 </dev/null &
   echo $! >"$state/supervisor"
 }
 
 follow() {
-  tail -n +1 --pid="$(<"$state/supervisor")" -f "$state/log"
-  if [[ ! -f $state/status ]]; then
+  local supervisor
+  supervisor="$(<"$state/supervisor")"
+  tail -n +1 --pid="$supervisor" -f "$state/log"
+  if [[ ! -f $state/status-$supervisor ]]; then
     echo "launch/tpu_host.sh: the run ended without an exit status; was it killed?" >&2
     exit 1
   fi
-  exit "$(<"$state/status")"
+  exit "$(<"$state/status-$supervisor")"
 }
 
 if ((stop)); then

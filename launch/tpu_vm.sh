@@ -41,7 +41,7 @@ while (($#)); do
     --type=?*) type="${1#*=}" ;;
     --version=?*) version="${1#*=}" ;;
     --project=?*) project="${1#*=}" ;;
-    --bucket=?*) bucket="${1#*=}" && bucket="${bucket#gs://}" && bucket="${bucket%/}" ;;
+    --bucket=?*) bucket="$(bucket_name "${1#*=}")" ;;
     --extras=?*) extras="${1#*=}" ;;
     --worker=?*) worker="${1#*=}" ;;
     --create-flag=?*) create_flags+=("${1#*=}") ;;
@@ -63,7 +63,6 @@ required zone "$zone" us-central1-a
 required type "$type" v5litepod-16
 whole_number retries "$retries"
 whole_number poll "$poll"
-[[ $bucket != */* ]] || fail "--bucket is the name of a bucket, without a path; got '$bucket'."
 (($#)) || fail "the command follows after --, such as: -- aft-jax train --config=... --workdir=runs/..."
 if [[ -z $version ]]; then
   case "$type" in
@@ -149,12 +148,15 @@ wait_until_ready() {
     fi
     [[ $state == UNKNOWN ]] || known=1 unknown=0
     case "$state" in
-      UNKNOWN) ((known && ++unknown < 5)) || fail "the state of $name cannot be read; the reason stands above." ;;
+      UNKNOWN)
+        ((known)) || fail "the state of $name cannot be read; the reason stands above."
+        ((++unknown < 5)) || give_up "the state of $name cannot be read any more; the reason stands above."
+        ;;
       STOPPED) run "${vm[@]}" start "$name" "${place[@]}" ;;
       LOST)
         if [[ $request == FAILED ]] && ((++failed == 3)); then
           "${queued[@]}" describe "$name" "${place[@]}" || true
-          fail "the request for $name failed three times; the reason stands above."
+          give_up "the request for $name failed three times; the reason stands above."
         fi
         copied=0
         delete
@@ -232,6 +234,11 @@ finish() {
     note "  $(DRY_RUN=1 delete)"
   fi
   exit "$1"
+}
+
+give_up() {
+  echo "launch/tpu_vm.sh: $1" >&2
+  finish 2
 }
 
 still_ready() {

@@ -14,7 +14,11 @@ POD = (
 KUBECTL = """
 case "$*" in
   *apply*) cat >applied.yaml ;;
-  *'get jobset'*) answer states | sed 's/^RUNNING$//' ;;
+  *'get jobset'*)
+    state="$(answer states)"
+    [[ $state != REFUSED ]] || { echo "no connection" >&2; exit 1; }
+    echo "${state#RUNNING}"
+    ;;
 esac
 """
 
@@ -66,6 +70,24 @@ def test_applies_the_manifest_and_waits_for_the_end(cluster, end, status):
     assert volume["volumeAttributes"]["bucketName"] == "b"
     assert "metadata-cache:ttl-secs:0" in volume["volumeAttributes"]["mountOptions"].split(",")
     assert "${" not in json.dumps(manifest)
+
+
+def test_a_state_that_cannot_be_read_is_asked_for_again(cluster):
+    cluster.answers("states", "REFUSED", "RUNNING", *["REFUSED"] * 4, "Completed")
+    result = cluster.script("gke.sh", *POD, "--poll=0", "--", *WORDS)
+    assert result.returncode == 0, result.stderr
+    assert [call[1] for call in cluster.calls()] == ["apply", *["get"] * 2, "logs", *["get"] * 5]
+
+
+def test_a_state_that_stays_unreadable_ends_the_script_not_the_run(cluster):
+    cluster.answers("states", "REFUSED")
+    result = cluster.script("gke.sh", *POD, "--poll=0", "--", *WORDS)
+    assert result.returncode == 2
+    assert "no connection" in result.stderr
+    assert "the state of vit cannot be read; the reason stands above. The run goes on." in (
+        result.stderr
+    )
+    assert [call[1] for call in cluster.calls()] == ["apply", *["get"] * 5]
 
 
 def test_restarts_what_was_preempted_without_counting_and_fails_what_is_hopeless():

@@ -32,7 +32,7 @@ def test_saves_before_the_limit_and_starts_a_process_for_each_gpu():
 
 @pytest.mark.parametrize(("status", "requeued"), [(75, True), (0, False), (3, False)])
 def test_requeues_after_75_alone(stage, status, requeued):
-    stage.stand_in("srun", f"exit {status}")
+    stage.stand_in("srun", f'echo "cpus $SRUN_CPUS_PER_TASK" >>calls\nexit {status}')
     stage.stand_in("scontrol")
     package = stage.checkout / ".venv/bin/aft-jax"
     package.parent.mkdir(parents=True)
@@ -40,8 +40,10 @@ def test_requeues_after_75_alone(stage, status, requeued):
     spool = stage.checkout / "launch/job1"  # where SLURM puts its copy is not the checkout
     shutil.move(stage.checkout / "launch/slurm.sbatch", spool)
     variables = {"SLURM_JOB_ID": "17", "SLURM_SUBMIT_DIR": str(stage.checkout)}
+    variables["SLURM_CPUS_PER_TASK"] = "3"
     result = stage.script("job1", *WORDS, **variables)
     assert result.returncode == status
     calls = stage.calls()
     assert calls[0] == ["srun", "--kill-on-bad-exit=0", "--wait=300", "--label", *WORDS]
-    assert calls[1:] == [["scontrol", "requeue", "17"]] * requeued
+    assert calls[1] == ["cpus", "3"]
+    assert calls[2:] == [["scontrol", "requeue", "17"]] * requeued

@@ -163,7 +163,16 @@ def test_gives_up_on_a_request_that_keeps_failing(cloud):
     result = tpu_vm(cloud)
     assert result.returncode == 2
     assert "the request for vit failed three times" in result.stderr
+    assert "vit is still yours and costs" in result.stdout
     assert kinds(cloud) == ["queued-resources delete"] * 2
+
+
+def test_gives_up_on_a_state_that_it_can_read_no_more(cloud):
+    cloud.answers("states", "ACTIVE/CREATING", *["DENIED/DENIED"] * 5, "ACTIVE/READY")
+    result = tpu_vm(cloud, "--delete-after")
+    assert result.returncode == 2
+    assert "the state of vit cannot be read any more" in result.stderr
+    assert kinds(cloud) == ["queued-resources delete"]
 
 
 def test_without_a_login_shows_what_gcloud_says(cloud):
