@@ -9,12 +9,14 @@ import io
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from absl import flags
 
-from aft_jax.distributed import is_first, join, leave
+from aft_jax.distributed import is_first, join, leave, place_among_processes
 from aft_jax.errors import NonFiniteError, Preempted, StorageError, UsageError
+from aft_jax.files import has_failed
 from aft_jax.flags import Options, parse
 from aft_jax.preemption import stops_at_once
 
@@ -168,7 +170,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words or words[0] == "help" or {"-h", "--help"} & set(words):
         print(_usage())
         return 0
-    code = _run(words[0], words[1:])
+    try:
+        code = _run(words[0], words[1:])
+    except BaseException:
+        if place_among_processes()[1] > 1:
+            traceback.print_exc()
+            leave(1)
+        raise
     if code not in (0, Preempted.EXIT_CODE):  # in those all processes end alike
         leave(code)
     return code
@@ -190,6 +198,15 @@ def _run(verb: str, words: Sequence[str]) -> int:
         return EXIT_NON_FINITE if isinstance(error, NonFiniteError) else EXIT_USAGE
     except StorageError as error:
         print(f"aft-jax: {error}", file=sys.stderr)
+        return EXIT_STORAGE
+    except OSError as error:
+        if not has_failed(error):
+            raise
+        print(
+            f"aft-jax: what a run reads and writes lies on storage that works; {error}. Repair it, "
+            "then the same command resumes.",
+            file=sys.stderr,
+        )
         return EXIT_STORAGE
     except Preempted as stop:
         print(f"aft-jax: {stop}.", file=sys.stderr)

@@ -7,6 +7,7 @@ through its metadata server, so there `--distributed` asks JAX.
 
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -48,8 +49,10 @@ def join(processes: Processes) -> None:
     Args:
         processes: what the flags say.
 
+    JAX ends the process where the others do not come within five minutes.
+
     Raises:
-        UsageError: the flags are incomplete, or the other processes cannot be reached.
+        UsageError: the flags are incomplete, or JAX refuses them.
     """
     given = (bool(processes.coordinator), processes.total > 0, processes.number >= 0)
     if any(given) and not all(given):
@@ -57,6 +60,11 @@ def join(processes: Processes) -> None:
             "--coordinator=HOST:PORT, --processes=N and --process=I go together, I from 0; got "
             f"{processes.coordinator!r}, {processes.total} and {processes.number}. Leave all three "
             "out where the environment tells."
+        )
+    if any(given) and not re.fullmatch(r".+:\d+", processes.coordinator):
+        raise UsageError(
+            "--coordinator is HOST:PORT of process 0, with a port that is free there and open to "
+            f"the others; got {processes.coordinator!r}. Such as host0:9876."
         )
     if any(given) and not processes.number < processes.total:
         raise UsageError(
@@ -84,6 +92,8 @@ def join(processes: Processes) -> None:
         "process %d of %d, %d of %d devices",
         *(jax.process_index(), jax.process_count(), jax.local_device_count(), jax.device_count()),
     )
+    # Devices wait half a minute for each other the first time, and later as long as it takes.
+    meet("joined")
 
 
 def several_in(environment: Mapping[str, str]) -> bool:

@@ -12,6 +12,8 @@ from aft_jax.distributed import is_first, meet
 from aft_jax.errors import StorageError, UsageError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_FAILED = (*_FULL, errno.EIO, errno.ESTALE, errno.EROFS, errno.ENXIO, errno.ENODEV, errno.ENOTCONN)
+"""A full disk; a broken one; a network file system, or a mounted bucket, that is gone."""
 
 
 def write_whole(path: pathlib.Path, content: str | bytes) -> None:
@@ -64,6 +66,18 @@ def is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def has_failed(error: OSError) -> bool:
+    """Whether an error is storage's own, such as a file system that is gone.
+
+    Args:
+        error: of Python.
+
+    Returns:
+        False where the path is to blame, or who asks for it.
+    """
+    return error.errno in _FAILED
 
 
 def require_room(path: pathlib.Path, needed: int, kept: str = "") -> None:

@@ -140,7 +140,7 @@ look() {
 }
 
 wait_until_ready() {
-  local failed=0 unknown=0 known=0 shown=""
+  local failed=0 unknown=0 shown=""
   while look && [[ $state != READY ]]; do
     if [[ "$state $request $node" != "$shown" ]]; then
       shown="$state $request $node"
@@ -150,26 +150,43 @@ wait_until_ready() {
     case "$state" in
       UNKNOWN)
         ((known)) || fail "the state of $name cannot be read; the reason stands above."
-        ((++unknown < 5)) || give_up "the state of $name cannot be read any more; the reason stands above."
+        ((++unknown < 5)) || give_up "the state of $name cannot be read any more"
         ;;
-      STOPPED) run "${vm[@]}" start "$name" "${place[@]}" ;;
+      STOPPED) tried run "${vm[@]}" start "$name" "${place[@]}" ;;
       LOST)
         if [[ $request == FAILED ]] && ((++failed == 3)); then
           "${queued[@]}" describe "$name" "${place[@]}" || true
-          give_up "the request for $name failed three times; the reason stands above."
+          give_up "the request for $name failed three times"
         fi
         copied=0
-        delete
+        tried delete
         continue
         ;;
       ABSENT)
         copied=0
-        create
+        tried create
         continue
         ;;
     esac
     sleep "$poll"
   done
+  known=1
+}
+
+# tried COMMAND...: what is refused is asked for again, once a run has been under way here.
+tried() {
+  if "$@"; then
+    refused=0
+  elif ((!started || ++refused == 3)); then
+    give_up "Cloud TPU refused"
+  else
+    sleep "$poll"
+  fi
+}
+
+give_up() {
+  echo "launch/tpu_vm.sh: $1; the reason stands above." >&2
+  finish 2
 }
 
 # What git does not ignore, so no .venv and no runs, and has not lost.
@@ -217,40 +234,34 @@ fi
 
 interrupted() {
   trap - INT TERM
-  note "interrupted; a run on the hosts is stopped and saves"
-  if [[ -n $child ]]; then
-    kill "$child" 2>/dev/null || true
+  if ((copied)); then
+    note "interrupted; a run on the hosts is stopped and saves"
+    [[ -z $child ]] || kill "$child" 2>/dev/null || true
     run "${stop[@]}" || true
   fi
   finish 130
 }
 
 finish() {
-  if ((delete_after && $1 != 130)); then
-    look
-    [[ $state == ABSENT ]] || delete
-  else
+  look
+  if [[ $state != ABSENT ]] && { ((!delete_after || $1 == 130)) || ! delete; }; then
     note "$name is still yours and costs. To delete it: the same command with --delete-after, or"
     note "  $(DRY_RUN=1 delete)"
   fi
   exit "$1"
 }
 
-give_up() {
-  echo "launch/tpu_vm.sh: $1" >&2
-  finish 2
-}
-
+# A host that was taken away looks like a failure at first.
 still_ready() {
   local look_number
   for look_number in 1 2 3; do
     look
-    [[ $state == READY ]] || return 1
+    [[ $state == READY || $state == UNKNOWN ]] || return 1
     ((look_number == 3)) || sleep "$poll"
   done
 }
 
-copied=0 failures=0 child=""
+copied=0 failures=0 refused=0 known=0 started=0 child=""
 trap interrupted INT TERM
 while :; do
   wait_until_ready
@@ -265,17 +276,18 @@ while :; do
   echo "\$ $(quoted "${start[@]}")"
   # In the background: bash answers Ctrl-C while it waits, but not while a command is in front.
   "${start[@]}" </dev/null &
-  child=$!
-  status=0
+  child=$! started=1 status=0 began=$SECONDS
   wait "$child" || status=$?
-  child=""
+  child="" lasted=$((SECONDS - began))
   case "$status" in
-    0 | 2 | 3 | 130) finish "$status" ;; # done; wrong input; not finite; interrupted
+    0 | 2 | 3 | 74 | 130) finish "$status" ;; # done; wrong input; not finite; storage; interrupted
     "$EXIT_PREEMPTED") failures=0 && note "preempted and saved; the same command again" && sleep "$poll" ;;
     *)
-      # A host that was taken away looks like a failure at first.
       if ! still_ready; then
         note "$name is gone (exit status $status)"
+      elif ((status == 255 && lasted >= poll)); then
+        # Of ssh. It had lasted: the connection is lost and not the run, which the same command follows.
+        note "the connection was lost; once more to the run"
       elif ((++failures > retries)); then
         finish "$status"
       else

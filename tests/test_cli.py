@@ -1,5 +1,6 @@
 """The command line's own checks: every mistake is one message on standard error and exit code 2."""
 
+import errno
 import pathlib
 import subprocess
 import sys
@@ -152,6 +153,33 @@ def test_ctrl_c_is_one_line(monkeypatch, capsys):
     monkeypatch.setitem(cli.VERBS, "train", interrupted)
     assert main(["train", CONFIG, "--workdir=run"]) == 130
     assert capsys.readouterr().err == "aft-jax: interrupted; the same command resumes.\n"
+
+
+def fails(monkeypatch, error):
+    def failing(options):
+        raise error
+
+    monkeypatch.setitem(cli.VERBS, "train", failing)
+
+
+def test_storage_that_is_gone_is_no_bug_of_ours(monkeypatch, capsys):
+    fails(monkeypatch, OSError(errno.EIO, "Input/output error", "/data/run/metrics.jsonl"))
+    assert main(["train", CONFIG, "--workdir=run"]) == 74
+    assert "/data/run/metrics.jsonl'. Repair it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOENT, "No such file"), RuntimeError("a bug")])
+def test_any_other_error_ends_one_of_several_processes_at_once(monkeypatch, capsys, error):
+    """Python's own end would wait for the others, which wait for this one."""
+    fails(monkeypatch, error)
+    left = []
+    monkeypatch.setattr(cli, "leave", left.append)
+    for processes, expected in [(1, []), (2, [1])]:
+        monkeypatch.setattr(cli, "place_among_processes", lambda count=processes: (0, count))
+        with pytest.raises(type(error)):
+            main(["train", CONFIG, "--workdir=run"])
+        assert left == expected
+        assert ("Traceback" in capsys.readouterr().err) == bool(expected)
 
 
 def test_a_config_file_that_does_not_run(refusal, tmp_path):

@@ -63,9 +63,13 @@ class Moments:
 
     @property
     def variance(self) -> float:
-        """The variance of a feature, averaged over the t of them."""
+        """The variance of a feature, averaged over the t of them; 0 for what is but rounding."""
         between = np.sum(self.counts[:, None] * np.square(self.offsets))
-        return float((np.trace(self.within) + between) / (self.rows * self.width))
+        scatter = float(np.trace(self.within) + between)
+        # A mean of n equal numbers is off by up to n eps of them.
+        largest = np.square(self.rows * np.finfo(np.float64).eps)
+        rounding = largest * float(np.sum(self.counts[:, None] * np.square(self.means)))
+        return scatter / (self.rows * self.width) if scatter > rounding else 0.0
 
 
 def moments(data: Labelled) -> Moments:

@@ -97,6 +97,9 @@ class Checkpoints:
         Raises:
             StorageError: this save cannot begin, or the one before has failed.
         """
+        self.wait()  # Orbax does before it saves again; then there is room that the old ones took
+        if self.latest == step:
+            return
         self._bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         self._read = None
         structure = structure_words(structure_of(state))

@@ -105,7 +105,8 @@ def test_restarts_what_was_preempted_without_counting_and_fails_what_is_hopeless
     disruption, codes = job["podFailurePolicy"]["rules"]
     assert disruption["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
     assert (disruption["action"], codes["action"]) == ("FailJob", "FailJob")
-    assert codes["onExitCodes"]["values"] == [2, 3, 75]
+    assert codes["onExitCodes"]["values"] == [2, 3, 74, 75]
+    assert hopeless["onJobFailureMessagePatterns"] == ["exit code (2|3|74) "]
     assert job["template"]["spec"]["restartPolicy"] == "Never"  # podFailurePolicy demands it
     (container,) = job["template"]["spec"]["containers"]
     assert codes["onExitCodes"]["containerName"] == container["name"]

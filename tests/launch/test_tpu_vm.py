@@ -17,6 +17,7 @@ case "$*" in
   *'tpu-vm scp'*) [[ ! -f broken ]] || { rm broken && exit 1; }; cp "$5" copied.tar.gz && exit ;;
   *--stop*) kill "$(cat running)"; exit ;;
   *--extras*) echo $$ >running; [[ ! -f slow ]] || exec sleep 30; exit "$(answer statuses)" ;;
+  *' delete '*) [[ ! -f stuck ]] || { rm stuck && exit 1; }; exit ;;
   *) exit ;;
 esac
 case "$state" in
@@ -149,7 +150,7 @@ def test_takes_a_failure_on_a_lost_slice_for_a_preemption(cloud, lost):
 
 
 @pytest.mark.parametrize(
-    ("statuses", "runs"), [((2,), 1), ((3,), 1), ((1, 1, 0), 2), ((1, 75, 1, 0), 4)]
+    ("statuses", "runs"), [((2,), 1), ((3,), 1), ((74,), 1), ((1, 1, 0), 2), ((1, 75, 1, 0), 4)]
 )
 def test_ends_with_the_status_of_the_command(cloud, statuses, runs):
     cloud.answers("statuses", *statuses)
@@ -173,6 +174,49 @@ def test_gives_up_on_a_state_that_it_can_read_no_more(cloud):
     assert result.returncode == 2
     assert "the state of vit cannot be read any more" in result.stderr
     assert kinds(cloud) == ["queued-resources delete"]
+
+
+def test_one_look_that_fails_after_the_run_has_begun_is_no_end(cloud):
+    cloud.answers("states", "ACTIVE/READY", "DENIED/DENIED", "ACTIVE/READY")
+    cloud.answers("statuses", 75, 0)
+    result = tpu_vm(cloud)
+    assert result.returncode == 0, result.stderr
+    assert kinds(cloud) == [*COPY_AND_RUN, "tpu-vm extras"]
+
+
+def test_a_connection_that_is_lost_is_no_failure_of_the_run(cloud):
+    cloud.answers("states", "ACTIVE/READY", *["DENIED/DENIED"] * 3, "ACTIVE/READY")
+    cloud.answers("statuses", 255, 255, 255, 0)
+    result = tpu_vm(cloud, "--retries=0", "--delete-after")
+    assert result.returncode == 0, result.stderr
+    assert kinds(cloud) == [*COPY_AND_RUN, *["tpu-vm extras"] * 3, "queued-resources delete"]
+    assert result.stdout.count("the connection was lost") == 3
+
+
+def test_a_connection_that_never_stands_is(cloud):
+    cloud.answers("statuses", 255)
+    result = cloud.script("tpu_vm.sh", *SLICE, "--poll=1", "--", *WORDS)
+    assert result.returncode == 255
+    assert kinds(cloud) == [*COPY_AND_RUN, "tpu-vm extras"]
+
+
+def test_what_cannot_be_deleted_still_costs(cloud):
+    (cloud.directory / "stuck").touch()
+    cloud.answers("statuses", 3)
+    result = tpu_vm(cloud, "--delete-after")
+    assert result.returncode == 3
+    assert "vit is still yours and costs" in result.stdout
+
+
+def test_what_cannot_be_deleted_to_be_asked_for_anew_is_deleted_again(cloud):
+    (cloud.directory / "stuck").touch()
+    lost = "ACTIVE/PREEMPTED"
+    cloud.answers("states", "ACTIVE/READY", lost, lost, lost, "ABSENT/ABSENT", "ACTIVE/READY")
+    cloud.answers("statuses", 1, 0)
+    result = tpu_vm(cloud)
+    assert result.returncode == 0, result.stderr
+    deleted = ["queued-resources delete"] * 2
+    assert kinds(cloud) == [*COPY_AND_RUN, *deleted, CREATE, *COPY_AND_RUN]
 
 
 def test_without_a_login_shows_what_gcloud_says(cloud):
@@ -212,6 +256,17 @@ def test_stops_the_run_on_the_hosts_when_it_is_interrupted(cloud):
     assert status == 130, output
     assert kinds(cloud)[-1] == "tpu-vm stop"
     assert "is still yours and costs" in output
+
+
+def test_between_two_looks_it_stops_the_run_too(cloud):
+    cloud.answers("statuses", 1)
+    started = cloud.begin("tpu_vm.sh", *SLICE, "--poll=1", "--", *WORDS)
+    until((cloud.directory / "running").exists)
+    until(lambda: cloud.calls()[-1][4] == "describe")
+    started.process.send_signal(signal.SIGTERM)
+    status, output = started.end()
+    assert status == 130, output
+    assert "tpu-vm stop" in kinds(cloud)
 
 
 def test_a_copy_that_fails_is_made_again(cloud):

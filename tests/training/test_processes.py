@@ -133,7 +133,9 @@ def test_two_processes_extract_one_store_and_compare_as_one_would(run, tmp_path)
     finished(start(2, 4, "extract", flag))
     tables = {}
     for name, layout in {"one": (1, 1), "two": (2, 4)}.items():
-        outputs = finished(start(*layout, "compare", flag, f"--workdir={tmp_path / name}"))
+        # Split over processes, no state is whole in one of them.
+        words = (flag, "--config.state_sharding=sharded", f"--workdir={tmp_path / name}")
+        outputs = finished(start(*layout, "compare", *words))
         table = [line for line in outputs[0].splitlines() if line.startswith(("stl", "aft "))]
         tables[name] = [line.rsplit(maxsplit=1)[0] for line in table]  # without the seconds
     assert len(tables["one"]) == 2
@@ -143,6 +145,8 @@ def test_two_processes_extract_one_store_and_compare_as_one_would(run, tmp_path)
 def test_flags_go_together():
     with pytest.raises(UsageError, match=r"go together, I from 0; got 'host:1', 2 and -1"):
         join(Processes("host:1", 2))
+    with pytest.raises(UsageError, match=r"is HOST:PORT of process 0, .*; got 'host'"):
+        join(Processes("host", 2, 1))
     with pytest.raises(UsageError, match=r"below --processes, from 0; got 2 of 2"):
         join(Processes("host:1", 2, 2))
 

@@ -4,9 +4,12 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import shutil
 import subprocess
 import threading
+import types
 
+import jax.numpy as jnp
 import pytest
 
 from aft_jax import cli
@@ -200,6 +203,17 @@ def test_steps_go_on_while_a_save_is_slow(config, tmp_path, monkeypatch):
     before_call(monkeypatch, 8, look)
     train(config, tmp_path)
     assert committed == [6, 8]
+
+
+def test_what_is_saved_already_needs_no_room(tmp_path, monkeypatch):
+    """As where the machine is wanted back at the step of a checkpoint."""
+    state = {"x": jnp.ones(3)}
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, 5)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(total=9, free=0))
+        checkpoints.save(state, 5)
+        with pytest.raises(StorageError, match=r"Last good checkpoint: step 5"):
+            checkpoints.save(state, 6)
 
 
 def test_a_save_that_fails_in_the_background_is_a_clear_error(config, tmp_path, monkeypatch):

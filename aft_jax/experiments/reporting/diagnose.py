@@ -27,7 +27,7 @@ from aft_jax.students import find_start, load_student
 from aft_jax.training.batches import StudentData, read_by_student, teacher_features
 from aft_jax.training.experiment import Experiment, initial_state
 from aft_jax.training.learner import student_of
-from aft_jax.training.sharding import data_mesh, replicated
+from aft_jax.training.sharding import data_mesh, gathered, replicated
 from aft_jax.training.start import start_variables
 from aft_jax.training.workdir import load_regularizer, read_config
 from aft_jax.types import PyTree, Student
@@ -67,7 +67,8 @@ def diagnose(
     """
     first = next(iter(experiments))
     seed = read_config(directories[first]).seed
-    start = jax.device_get(initial_state(experiments[first], seed).variables)
+    start = initial_state(experiments[first], seed).variables
+    start = jax.device_get(gathered(start, experiments[first].mesh))
     snapshots = {"start": _Snapshot(experiments[first].student, start)}
     for method, experiment in experiments.items():
         variables = load_student(directories[method]).variables
