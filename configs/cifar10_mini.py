@@ -107,4 +107,6 @@ def get_config(arguments: str = "") -> Any:
         config.update(steps=2, log_every=1, eval_every=2, checkpoint_every=2, batch_size=16)
         config.inputs.image_size = 32
         config.compare.update(betas=(3.0, 10.0), search_seeds=(100,), seeds=(0, 1))
+        if args.methods == "all":  # each of them compiles the student anew
+            config.compare.methods = ("stl", "aft", "kd", "fconcat")
     return config

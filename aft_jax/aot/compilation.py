@@ -140,12 +140,13 @@ def parse_widths(text: str) -> dict[str, int]:
     widths: dict[str, int] = {}
     for part in text.split(","):
         name, _, width = part.partition("=")
-        if not name or not width.isascii() or not width.isdigit() or not int(width):
+        number = width.isascii() and width.isdigit() and int(width)
+        if not name or not number or name in widths:
             raise UsageError(
-                "--widths is TEACHER=WIDTH, separated by commas, like dinov2_g=1536,clip_g=1408; "
-                f"got {text!r}."
+                "--widths is TEACHER=WIDTH, separated by commas, one a teacher, like "
+                f"dinov2_g=1536,clip_g=1408; got {text!r}."
             )
-        widths[name] = int(width)
+        widths[name] = number
     return widths
 
 

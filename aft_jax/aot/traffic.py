@@ -4,7 +4,8 @@ What the compiler keeps in the core's own memory costs nothing here. A slice rea
 not what it is taken from; an update in place writes what changes.
 """
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 
 from aft_jax.aot.hlo import Computation, Instruction, Program, Shape
 
@@ -84,19 +85,30 @@ def _read(body: Computation, number: int, shapes: Sequence[Shape], program: Prog
     return whole if taken is None else min(whole, taken)
 
 
-def _taken(body: Computation, name: str, program: Program) -> int | None:
-    """The bytes that are taken of a value; None for all of it."""
+def _taken(
+    body: Computation,
+    name: str,
+    program: Program,
+    of_result: Callable[[], int | None] = lambda: None,
+) -> int | None:
+    """The bytes that are taken of a value; None for all of it.
+
+    `of_result` says what is taken of what the body returns, where that is the value itself.
+    """
+    if body.instructions[name].is_root:
+        return of_result()
     total = 0
     for user, place in body.users(name):
         if user.opcode == "bitcast":
-            part = _taken(body, user.name, program)
+            part = _taken(body, user.name, program, of_result)
         elif user.opcode in _SLICES and place == 0:
             part = sum(shape.padded_size for shape in user.shapes)
         elif user.opcode == "dynamic-update-slice" and place == 0:
             part = 0  # in place
         elif user.opcode == "fusion":
             inner = program.computations[user.called[0]]
-            part = _taken(inner, inner.parameter(place).name, program)
+            outside = functools.partial(_taken, body, user.name, program, of_result)
+            part = _taken(inner, inner.parameter(place).name, program, outside)
         else:
             part = None
         if part is None:

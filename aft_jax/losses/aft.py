@@ -50,12 +50,14 @@ def aft_loss(
         kernel: "linear", or "rbf" for exp(-|x - y|^2) on the normalised rows.
         combine: how several teachers become one: "concat" of their features, or "product", the
             tensor product (for teachers of different modality), computed from kernels and never
-            built.
+            built. In float32 it loses digits to a common offset of the features: 2e-6 of the loss
+            at 10 times their spread, 2e-4 at 100, 10 % and more at 1,000.
         mask: [b], bool or numbers: rows with 0 are left out exactly, as if they had been sliced
             away.
         axis_name: inside `shard_map` or `pmap`, the name of the mapped batch axis. The arrays are
             then this device's rows and the kernel is still over the global batch. Without it they
-            are the whole batch, sharded in any way or not at all.
+            are the whole batch, sharded in any way or not at all. (Under `vmap` with
+            `spmd_axis_name`, call it outside of `jax.set_mesh`.)
 
     Returns:
         R, a scalar between 1e-4 and 2; NaN where features are. A batch whose rows all centre to

@@ -11,7 +11,7 @@ Everything here is linear and differentiates by itself.
 """
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -69,6 +69,19 @@ def whole_width(rows: jax.Array) -> jax.Array:
         return rows
     spec = PartitionSpec(jax.typeof(rows).sharding.spec[0], *[None] * (rows.ndim - 1))
     return jax.sharding.reshard(rows, NamedSharding(mesh, spec))
+
+
+def rows_alike(arrays: Sequence[jax.Array]) -> list[jax.Array]:
+    """Arrays of the same examples, whole in width and spread alike, as operations on both demand.
+
+    Under Explicit axes all are spread as the first one that is; under others they stay.
+    """
+    whole = [whole_width(array) for array in arrays]
+    spread = [array for array in whole if row_shards(array) > 1]
+    if not spread:
+        return whole
+    like = jax.typeof(spread[0]).sharding
+    return [jax.sharding.reshard(array, like) for array in whole]
 
 
 def row_shards(rows: jax.Array) -> int:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from aft_jax.losses.axis import gather_rows, rows_alike
 from aft_jax.losses.factors import named_factors
 
 KERNELS = ("linear", "rbf")
@@ -64,7 +65,10 @@ def checked_inputs(
         for name, teacher in zip(named_teachers, features[factors:], strict=True)
     ]
     dtype = compute_dtype([*features, *scale_arrays, *parameters])
-    features = [array.astype(dtype) for array in features]
+    # Here and not in a function with a rule of its own for its gradient, which would lose how the
+    # caller's arrays are spread.
+    features = [array.astype(dtype) for array in rows_alike(features)]
+    scale_arrays = [scale if scale is None else gather_rows(scale, None) for scale in scale_arrays]
     if mask is None:
         kept = jnp.ones_like(features[0][:, 0])
     else:

@@ -104,3 +104,24 @@ def test_a_fusion_in_a_fusion_is_looked_into():
     inner = FUSED.format(result="ROOT %r = f32[2,16]{1,0} negate(%more)")
     line = f"ROOT %out = f32[2,16]{MAIN} fusion(%x, %i), kind=kOutput, calls=%outer"
     assert moved(line, before=inner + outer) == 2 * 128 + 4
+
+
+@pytest.mark.parametrize(
+    ("result", "read"),
+    [
+        ("ROOT %r = f32[16,16]{1,0} negate(%f)", KIB),
+        ("ROOT %r = f32[2,16]{1,0} slice(%f), slice={[0:2], [0:16]}", KIB // 8),
+    ],
+)
+def test_what_a_fusion_hands_on_is_followed(result, read):
+    """A product's operands come through fusions that are bitcasts alone."""
+    handed_on = (
+        "%on (p: f32[16,16]) -> f32[16,16] {\n  %p = f32[16,16]{1,0} parameter(0)\n"
+        "  ROOT %b = f32[16,16]{1,0} bitcast(%p)\n}\n\n"
+    )
+    outer = (
+        "%outer (p: f32[16,16]) -> f32[16,16] {\n  %p = f32[16,16]{1,0} parameter(0)\n"
+        f"  %f = f32[16,16]{{1,0}} fusion(%p), kind=kLoop, calls=%on\n  {result}\n}}\n\n"
+    )
+    line = f"ROOT %out = f32[16,16]{CORE} fusion(%x), kind=kOutput, calls=%outer"
+    assert moved(line, before=handed_on + outer) == read

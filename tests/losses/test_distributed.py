@@ -175,3 +175,36 @@ def test_eight_devices_equal_one_for_the_baselines(way, name, batch, factors):
     # CKA's gradient is what is left of two terms of its size or more.
     relative = 5e-6 if name == "cka" else 2e-6
     assert_equal(WAYS[way](loss, *baseline_problem(name, batch)), expected, relative)
+
+
+# Widths that 2 divides, for a student and teachers that are split over a second axis.
+SPREADS = {
+    "a student split in width": (P("data", "model"), P("data"), P("data"), P()),
+    "all split in width": (P("data", "model"), P("data", "model"), P("data", "model"), P("model")),
+    "in width alone": (P(None, "model"), P(None, "model"), P(None, "model"), P()),
+    "one teacher whole everywhere": (P("data"), P("data"), P(), P()),
+    "the student whole everywhere": (P(), P("data"), P("data"), P()),
+}
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("options", [{}, {"combine": "product", "kernel": "rbf"}])
+@pytest.mark.parametrize("spread", SPREADS)
+def test_explicit_arrays_may_be_spread_differently(spread, options, masked):
+    rng = np.random.default_rng(2)
+    arrays = [jnp.asarray(rng.normal(size=(16, width)), jnp.float32) for width in (8, 4, 6)]
+    scales = {"a": jnp.zeros(4), "b": jnp.zeros(6)}
+    mask = jnp.asarray(rng.random(16) < 0.8) if masked else None
+
+    def of(scales, student, a, b, mask):
+        return aft_loss(scales, student, {"a": a, "b": b}, mask=mask, **options)
+
+    function = jax.jit(jax.value_and_grad(of, argnums=(0, 1)))
+    expected = function(scales, *arrays, mask)
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
+    *specs, of_scales = SPREADS[spread]
+    with jax.set_mesh(mesh):
+        placed = [jax.device_put(x, spec) for x, spec in zip(arrays, specs, strict=True)]
+        actual = function(jax.device_put(scales, of_scales), *placed, mask)
+    assert jax.typeof(actual[1][1]).sharding.spec == jax.typeof(placed[0]).sharding.spec
+    assert_equal(actual, expected)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from aft_jax.students.layers.precision import widened
+
 Pads = tuple[tuple[int, int], tuple[int, int]]
 """Zeros before and after the rows, and before and after the columns."""
 
@@ -172,7 +174,12 @@ def _shifts(x: jax.Array, shape: tuple[int, ...], size: int, stride: int) -> lis
 
 
 def _shifted_products(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
-    """A depthwise convolution of [b, h, w, c] with [k, k, c] that XLA fuses into one loop."""
+    """A depthwise convolution of [b, h, w, c] with [k, k, c] that XLA fuses into one loop.
+
+    Summed in float32, as a product is.
+    """
+    dtype = x.dtype
+    x, kernel = (widened(array) for array in (x, kernel))
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     size, channels = len(kernel), x.shape[-1]
     height, width = ((n - size) // stride + 1 for n in x.shape[1:3])
@@ -182,7 +189,7 @@ def _shifted_products(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) 
         part * jnp.broadcast_to(row, shape)
         for part, row in zip(_shifts(x, shape, size, stride), rows, strict=True)
     )
-    return functools.reduce(jnp.add, products)
+    return functools.reduce(jnp.add, products).astype(dtype)
 
 
 def _over_rows(

@@ -11,6 +11,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from aft_jax.students.layers.precision import widened
+
 
 def convolve_small(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """y[i, j, d] = sum_{m, n, c} x[i s + m - p, j s + n - q, c] kernel[m, n, c, d].
@@ -48,10 +50,11 @@ def _by_patches(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
         for count, n in zip((rows, columns), x.shape[1:3], strict=True)
     )
     pads = ((0, 0), (high // 2, high - high // 2), (wide // 2, wide - wide // 2), (0, 0))
-    x = jnp.pad(x, pads)
+    x = jnp.pad(widened(x), pads)  # the gradient of a pixel is a sum over windows, in float32
     windows = [
         x[:, i : i + stride * (rows - 1) + 1 : stride, j : j + stride * (columns - 1) + 1 : stride]
         for i in range(size)
         for j in range(size)
     ]
-    return jnp.concatenate(windows, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+    patches = jnp.concatenate(windows, axis=-1).astype(kernel.dtype)
+    return patches @ kernel.reshape(-1, kernel.shape[-1])

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from aft_jax.students.layers.attention import attend
+from aft_jax.students.layers.convolve import convolve_depthwise
 from aft_jax.students.layers.dense import Dense
 from aft_jax.students.layers.precision import plus, times, widened
+from aft_jax.students.layers.small_convolution import convolve_small
 from aft_jax.students.layers.transformer import ACTIVATIONS
 
 HALF = [jnp.bfloat16, jnp.float16]
@@ -67,6 +69,33 @@ def test_attention_logits_may_leave_the_range_of_float16():
     value_and_gradient = jax.jit(jax.value_and_grad(total))(query)
     assert value_and_gradient[0] == 3 * 64
     np.testing.assert_array_equal(value_and_gradient[1], 0)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_a_depthwise_convolution_is_rounded_once(dtype):
+    """And so is its gradient by the image: sums of 49 products, in float32."""
+    rng = np.random.default_rng(0)
+    x, kernel, dy = (
+        jnp.asarray(rng.normal(size=shape), dtype)
+        for shape in ((2, 9, 9, 3), (7, 7, 3), (2, 9, 9, 3))
+    )
+
+    def both(x, kernel, dy):
+        value, pull = jax.vjp(lambda x: convolve_depthwise(x, kernel, 1, ((3, 3), (3, 3))), x)
+        return value, *pull(dy)
+
+    wide = [array.astype(jnp.float32) for array in (x, kernel, dy)]
+    for actual, exact in zip(jax.jit(both)(x, kernel, dy), jax.jit(both)(*wide), strict=True):
+        np.testing.assert_array_equal(actual, exact.astype(dtype))
+
+
+def test_the_gradient_by_a_small_image_is_summed_in_float32():
+    """Of nine equal parts in bfloat16, each a product: in bfloat16 the sum would be 2,304."""
+    x, kernel = jnp.zeros((1, 3, 3, 1), jnp.bfloat16), jnp.full((3, 3, 1, 1), 257.0, jnp.bfloat16)
+    value, pull = jax.vjp(lambda x: convolve_small(x, kernel, 1), x)
+    assert float(kernel[0, 0, 0, 0]) == 256
+    (dx,) = pull(jnp.full(value.shape, 1.0 + 2**-7, jnp.bfloat16))
+    assert float(dx[0, 1, 1, 0]) == float(jnp.asarray(9 * 258.0, jnp.bfloat16))
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
