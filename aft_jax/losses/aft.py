@@ -50,8 +50,8 @@ def aft_loss(
         kernel: "linear", or "rbf" for exp(-|x - y|^2) on the normalised rows.
         combine: how several teachers become one: "concat" of their features, or "product", the
             tensor product (for teachers of different modality), computed from kernels and never
-            built. In float32 it loses digits to a common offset of the features: 2e-6 of the loss
-            at 10 times their spread, 2e-4 at 100, 10 % and more at 1,000.
+            built. In float32 it loses digits to a common offset of the teachers' features: about
+            2e-6 of the loss at 10 times their spread, 3e-4 at 100, several percent at 1,000.
         mask: [b], bool or numbers: rows with 0 are left out exactly, as if they had been sliced
             away.
         axis_name: inside `shard_map` or `pmap`, the name of the mapped batch axis. The arrays are
