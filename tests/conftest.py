@@ -3,11 +3,10 @@
 import os
 import pathlib
 
+from tests.xla import flags
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 "
-    "--xla_backend_optimization_level=0"  # compiling is most of the time
-)
+os.environ["XLA_FLAGS"] = flags(devices=8)
 os.environ["AFT_JAX_CHECK_SHAPES"] = "1"
 # Tests, their child processes and the next run share what was compiled.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(pathlib.Path(__file__).parents[1] / ".jax_cache")

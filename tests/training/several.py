@@ -12,6 +12,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from tests.xla import flags
+
 ROOT = pathlib.Path(__file__).parents[2]
 TIMEOUT = 240  # seconds
 
@@ -59,8 +61,7 @@ def fail() -> None:
 def main() -> None:
     port, processes, process, devices, *words = sys.argv[1:]
     os.environ["JAX_PLATFORMS"] = "cpu"
-    flags = [f"--xla_force_host_platform_device_count={devices}"]
-    os.environ["XLA_FLAGS"] = " ".join([*flags, "--xla_backend_optimization_level=0"])
+    os.environ["XLA_FLAGS"] = flags(int(devices))
     from aft_jax.cli import main as run
 
     if os.environ.get("TESTS_FAIL") == "1":

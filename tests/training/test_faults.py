@@ -18,8 +18,7 @@ from aft_jax.training import train
 from aft_jax.training.saved import steps_in
 from tests.training.conftest import stage
 from tests.training.test_preemption import ROOT, digits
-
-DEVICES = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+from tests.xla import flags
 
 
 def start(faults, arguments):
@@ -35,7 +34,7 @@ def start(faults, arguments):
                 *(*arguments, *together, f"--process={number}"),
             ],
             cwd=ROOT,
-            env=os.environ | {"XLA_FLAGS": DEVICES},
+            env=os.environ | {"XLA_FLAGS": flags(devices=4)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
