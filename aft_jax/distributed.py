@@ -44,12 +44,11 @@ class Processes(NamedTuple):
 def join(processes: Processes) -> None:
     """Makes this process one of a run's, before JAX has computed anything.
 
-    Without flags and outside a cluster nothing happens, and the run is this process.
+    Without flags and outside a cluster nothing happens, and the run is this process. JAX ends a
+    process that does not find the others within five minutes.
 
     Args:
         processes: what the flags say.
-
-    JAX ends the process where the others do not come within five minutes.
 
     Raises:
         UsageError: the flags are incomplete, or JAX refuses them.
