@@ -15,8 +15,9 @@ Lab note. On 2 CPU cores (x86-64, Python 3.11, jax 0.10.2), 10 paired seeds, 599
     aft    91.09 % +- 0.90, beta 10 chosen on tune from 1, 3, 10, 30, 100
     paired difference +2.90 points, 95 % interval [+1.35, +4.62]; teacher 98.5 % on tune
 
-Earlier versions, whose convolutions rounded otherwise: 88.21 +- 1.63 and 90.82 +- 0.83 (+2.60),
-88.03 +- 1.39 and 91.14 +- 0.94 (+3.11, beta 30).
+On another CPU, an AMD EPYC with AVX-512, the same code rounds otherwise: 88.68 +- 1.74 and 90.83
++- 1.02 (+2.15 [+0.50, +3.86], beta 100). So did earlier versions: 88.21 +- 1.63 and 90.82 +- 0.83
+(+2.60), 88.03 +- 1.39 and 91.14 +- 0.94 (+3.11, beta 30).
 
 The learning rate is plain fine-tuning's best on tune (seeds 100 to 102): 90.8 % at 1e-2, 92.1 % at
 3e-2, 89.1 % at 1e-1. Wall-clock after installation: 1 min 2 s for the whole demo. The paper has no
