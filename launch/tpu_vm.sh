@@ -186,7 +186,13 @@ tried() {
 
 give_up() {
   echo "launch/tpu_vm.sh: $1; the reason stands above." >&2
+  save_first
   finish 2
+}
+
+# A run that may still be under way saves before its hosts are deleted.
+save_first() {
+  ((!copied || !delete_after)) || run "${stop[@]}" || true
 }
 
 # What git does not ignore, so no .venv and no runs, and has not lost.
@@ -289,6 +295,7 @@ while :; do
         # Of ssh. It had lasted: the connection is lost and not the run, which the same command follows.
         note "the connection was lost; once more to the run"
       elif ((++failures > retries)); then
+        ((status != 255)) || save_first
         finish "$status"
       else
         note "exit status $status; the same command again, $failures of $retries"
