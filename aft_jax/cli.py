@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from absl import flags
 
-from aft_jax.distributed import is_first, join, leave, place_among_processes
+from aft_jax.distributed import is_first, join, joined, leave
 from aft_jax.errors import NonFiniteError, Preempted, StorageError, UsageError
 from aft_jax.files import has_failed
 from aft_jax.flags import Options, parse
@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _run(words[0], words[1:])
     except BaseException:
-        if place_among_processes()[1] > 1:
+        if joined():
             traceback.print_exc()
             leave(1)
         raise

@@ -5,6 +5,7 @@ SLURM (inside `srun`), a multi-host TPU slice on GKE, or Open MPI. A TPU VM says
 through its metadata server, so there `--distributed` asks JAX.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from aft_jax.errors import UsageError
+from aft_jax.errors import ConfigError, NonFiniteError, UsageError
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def join(processes: Processes) -> None:
         )
     if not any(given) and not processes.demanded and not several_in(os.environ):
         return
-    if jax.distributed.is_initialized():
+    if joined():
         return
     try:
         jax.distributed.initialize(
@@ -115,7 +116,7 @@ def several_in(environment: Mapping[str, str]) -> bool:
 
 def place_among_processes() -> tuple[int, int]:
     """(number of this process, from 0; processes of the run)."""
-    if not jax.distributed.is_initialized():
+    if not joined():
         return 0, 1  # without asking JAX, which would start its devices
     return jax.process_index(), jax.process_count()
 
@@ -127,11 +128,28 @@ def is_first() -> bool:
 
 def all_of(fine: bool) -> bool:
     """Whether something holds in every process of the run; all of them ask."""
-    if not jax.distributed.is_initialized():
+    if not joined():
         return fine
     from jax.experimental import multihost_utils
 
     return bool(multihost_utils.process_allgather(np.int32(fine)).min())
+
+
+def joined() -> bool:
+    """Whether this process is one of a run's, asked without starting any device."""
+    return jax.distributed.is_initialized()
+
+
+def met_by_all(error: Exception) -> bool:
+    """Whether no process of the run has met an error alone, so that all may go on without it.
+
+    Args:
+        error: what ended a part of the run's work.
+
+    Returns:
+        False where the others may have met nothing, and would wait for this process for ever.
+    """
+    return not joined() or isinstance(error, ConfigError | NonFiniteError)
 
 
 def leave(code: int) -> None:
@@ -144,9 +162,10 @@ def leave(code: int) -> None:
     Args:
         code: exit code.
     """
-    if jax.distributed.is_initialized():
-        if is_first():
-            time.sleep(GRACE_SECONDS)
+    if joined():
+        with contextlib.suppress(Exception):  # devices that do not start tell nobody's number
+            if is_first():
+                time.sleep(GRACE_SECONDS)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -158,7 +177,7 @@ def meet(place: str) -> None:
     Args:
         place: its name; processes that meet at different ones fail.
     """
-    if jax.distributed.is_initialized():
+    if joined():
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(place)

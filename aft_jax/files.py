@@ -6,13 +6,16 @@ import hashlib
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from aft_jax.distributed import is_first, meet
 from aft_jax.errors import StorageError, UsageError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_FAILED = (*_FULL, errno.EIO, errno.ESTALE, errno.EROFS, errno.ENXIO, errno.ENODEV, errno.ENOTCONN)
+_FAILED = (
+    *(*_FULL, errno.EIO, errno.EROFS, errno.ENXIO, errno.ENODEV, errno.EREMOTEIO),
+    *(errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ESHUTDOWN, errno.EHOSTDOWN),
+)
 """A full disk; a broken one; a network file system, or a mounted bucket, that is gone."""
 
 
@@ -58,26 +61,30 @@ def is_full(error: BaseException | None) -> bool:
     Returns:
         True if it does.
     """
-    words = [os.strerror(number) for number in _FULL]
+    return _says(error, _FULL)
+
+
+def has_failed(error: BaseException) -> bool:
+    """Whether an error is storage's own, such as a file system that is gone.
+
+    Args:
+        error: of Python, or of a library that keeps the system's words in its message.
+
+    Returns:
+        False where the path is to blame, or who asks for it.
+    """
+    return _says(error, _FAILED)
+
+
+def _says(error: BaseException | None, numbers: Sequence[int]) -> bool:
+    words = [os.strerror(number) for number in numbers]
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in numbers:
             return True
         if any(word in str(error) for word in words):
             return True
         error = error.__cause__
     return False
-
-
-def has_failed(error: OSError) -> bool:
-    """Whether an error is storage's own, such as a file system that is gone.
-
-    Args:
-        error: of Python.
-
-    Returns:
-        False where the path is to blame, or who asks for it.
-    """
-    return error.errno in _FAILED
 
 
 def require_room(path: pathlib.Path, needed: int, kept: str = "") -> None:
@@ -134,6 +141,8 @@ def made_workdir(path: pathlib.Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
+        if has_failed(error):
+            raise
         raise UsageError(
             f"--workdir is a directory that this process can write; {path}: {error}. Name another "
             "place."

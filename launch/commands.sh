@@ -3,7 +3,7 @@
 # shellcheck shell=bash
 
 export EXIT_PREEMPTED=75 # of aft-jax: saved; the same command resumes
-DRY_RUN="${DRY_RUN:-0}"
+[[ ${DRY_RUN:-0} == 0 ]] && DRY_RUN=0 || DRY_RUN=1
 
 fail() {
   echo "launch/${0##*/}: $1" >&2

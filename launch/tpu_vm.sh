@@ -267,7 +267,7 @@ still_ready() {
   done
 }
 
-copied=0 failures=0 refused=0 known=0 started=0 child=""
+copied=0 failures=0 lost=0 refused=0 known=0 started=0 child=""
 trap interrupted INT TERM
 while :; do
   wait_until_ready
@@ -284,15 +284,16 @@ while :; do
   "${start[@]}" </dev/null &
   child=$! started=1 status=0 began=$SECONDS
   wait "$child" || status=$?
-  child="" lasted=$((SECONDS - began))
+  child=""
+  ((SECONDS - began < 600)) || lost=0 # the host was there
   case "$status" in
     0 | 2 | 3 | 74 | 130) finish "$status" ;; # done; wrong input; not finite; storage; interrupted
     "$EXIT_PREEMPTED") failures=0 && note "preempted and saved; the same command again" && sleep "$poll" ;;
     *)
       if ! still_ready; then
         note "$name is gone (exit status $status)"
-      elif ((status == 255 && lasted >= poll)); then
-        # Of ssh. It had lasted: the connection is lost and not the run, which the same command follows.
+      elif ((status == 255 && ++lost <= 5)); then
+        # Of ssh: the connection is lost, not the run, which the same command follows.
         note "the connection was lost; once more to the run"
       elif ((++failures > retries)); then
         ((status != 255)) || save_first

@@ -174,8 +174,8 @@ def test_any_other_error_ends_one_of_several_processes_at_once(monkeypatch, caps
     fails(monkeypatch, error)
     left = []
     monkeypatch.setattr(cli, "leave", left.append)
-    for processes, expected in [(1, []), (2, [1])]:
-        monkeypatch.setattr(cli, "place_among_processes", lambda count=processes: (0, count))
+    for joined, expected in [(False, []), (True, [1])]:
+        monkeypatch.setattr(cli, "joined", lambda joined=joined: joined)
         with pytest.raises(type(error)):
             main(["train", CONFIG, "--workdir=run"])
         assert left == expected

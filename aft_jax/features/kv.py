@@ -9,8 +9,8 @@ import functools
 import pathlib
 from typing import Any
 
-from aft_jax.errors import StoreError
-from aft_jax.files import full_disk, is_full
+from aft_jax.errors import StorageError, StoreError
+from aft_jax.files import full_disk, has_failed, is_full
 
 READ_SECONDS = 600.0
 """The longest a single file may take to arrive; one is at most 64 MiB."""
@@ -73,7 +73,7 @@ class Directory:
 
         Raises:
             StoreError: it cannot be written.
-            StorageError: the disk is full; no part of the file is there.
+            StorageError: the disk is full or fails; no part of the file is there.
         """
         try:
             self._kvstore().write(name, content).result(timeout=READ_SECONDS)
@@ -98,10 +98,11 @@ class Directory:
     def _kvstore(self) -> Any:
         return _open(self.path if self.local is None else str(self.local))
 
-    def _error(self, verb: str, name: str, error: Exception) -> StoreError:
+    def _error(self, verb: str, name: str, error: Exception) -> StoreError | StorageError:
         place = self.path.rstrip("/") + (f"/{name}" if name else "")
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return StoreError(
+        kind = StorageError if has_failed(error) else StoreError
+        return kind(
             f"feature stores lie where this process can read and write; {place} cannot be {verb}: "
             f"{reason.rstrip('.')}. Look at config.features.directory, your permissions and, for a "
             "bucket, your credentials."

@@ -16,7 +16,7 @@ from aft_jax.features.local_copy import local_copy
 from aft_jax.features.manifest import MANIFEST, Manifest, read_manifest, require
 from aft_jax.features.rows import ShardRows
 from aft_jax.features.writer import IDS
-from aft_jax.files import sha256_of
+from aft_jax.files import has_failed, sha256_of
 
 HASH_THREADS = 2
 
@@ -132,8 +132,12 @@ def check_files(path: str, directory: pathlib.Path, manifest: Manifest) -> None:
 def _hash(file: pathlib.Path) -> str | None:
     try:
         return sha256_of(file)
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        if has_failed(error):
+            raise
+        raise StoreError(f"files of a store can be read; {file} cannot: {error}.") from error
 
 
 def _fix(path: str, directory: pathlib.Path, name: str) -> str:

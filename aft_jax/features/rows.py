@@ -10,6 +10,7 @@ import numpy as np
 from aft_jax.errors import StoreError
 from aft_jax.features.scattered import read_rows
 from aft_jax.features.shards import shard_bytes
+from aft_jax.files import has_failed
 
 ALIGNMENT = 64  # bytes
 
@@ -74,6 +75,8 @@ class ShardRows:
         try:
             read_rows(self._descriptors[shards], inside * self._row_bytes, out)
         except OSError as error:
+            if has_failed(error):
+                raise  # another run would meet the same storage
             raise StoreError(
                 f"rows of an open store stay where they are; one cannot be read: {error}. Verify "
                 "the store."
@@ -92,7 +95,13 @@ class ShardRows:
             part = out[start : start + self._shard_rows].view(np.uint8).data.cast("B")
             done = 0
             while done < len(part):
-                done += os.preadv(descriptor, [part[done:]], done)
+                read = os.preadv(descriptor, [part[done:]], done)
+                if not read:
+                    raise StoreError(
+                        "files of an open store stay as they are; one has been cut off after "
+                        f"{done} of {len(part)} bytes. Verify the store."
+                    )
+                done += read
         return out
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aft_jax import distributed
 from aft_jax.config import Config, resolve
-from aft_jax.errors import ConfigError, NonFiniteError, UsageError
+from aft_jax.errors import ConfigError, NonFiniteError, StoreError, UsageError
 from aft_jax.experiments import compare
 from aft_jax.experiments.comparison import records
 from aft_jax.experiments.comparison.method_runs import choose_beta
@@ -218,6 +219,35 @@ def test_a_beta_that_diverges_is_out(root, tmp_path):
     (failure,) = found.failed_trials  # seed 8 of that beta was not tried
     assert (failure.method, failure.beta, failure.seed, failure.stage) == ("aft", 1e30, 7, "search")
     assert found.failed_methods == {}
+
+
+def test_what_one_of_several_processes_meets_ends_them_all(root, tmp_path, monkeypatch):
+    """The others train on, and would wait for ever for one that went to its next trial."""
+    config = stage("student", root, methods=("stl", "aft"), betas=(10.0,), seeds=(0,))
+    module = sys.modules["aft_jax.experiments.comparison.method_runs"]
+
+    def unreadable(*arguments):
+        raise StoreError("a row of this host's copy cannot be read")
+
+    monkeypatch.setattr(module, "fit", unreadable)
+    monkeypatch.setattr(module, "met_by_all", lambda error: False)
+    with pytest.raises(StoreError, match="this host's copy"):
+        compare(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "alone", "several"),
+    [
+        (NonFiniteError("x"), True, True),
+        (ConfigError("x"), True, True),
+        (StoreError("x"), True, False),
+        (RuntimeError("x"), True, False),
+    ],
+)
+def test_who_meets_an_error(monkeypatch, error, alone, several):
+    assert distributed.met_by_all(error) is alone
+    monkeypatch.setattr(distributed, "joined", lambda: True)
+    assert distributed.met_by_all(error) is several
 
 
 def test_a_method_without_a_finite_beta_is_left_out(root, tmp_path):

@@ -97,3 +97,10 @@ def test_a_cluster_for_real(sweep_root, tmp_path):
     sweep(sweep_config(sweep_root, scheduler="ray", together=2), tmp_path)
     assert len(load_sweep(tmp_path).trials) == 4
     assert not ray.is_initialized()
+
+
+def test_one_process_gives_the_jobs_out(sweep_root, tmp_path, monkeypatch):
+    module = sys.modules["aft_jax.experiments.sweeping.sweep"]
+    monkeypatch.setattr(module, "joined", lambda: True)
+    with pytest.raises(UsageError, match="called by one process; got one of several"):
+        sweep(sweep_config(sweep_root, scheduler="ray"), tmp_path)

@@ -7,6 +7,7 @@ import os
 import jax
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from aft_jax.errors import ConfigError, StoreError
 from aft_jax.features import choice, join, load_features, open_store, scattered, write_store
@@ -143,6 +144,18 @@ def test_auto_takes_the_first_with_room(monkeypatch, sharding, size, device, hos
     monkeypatch.setattr(choice, "_free_on_devices", lambda _: device)
     monkeypatch.setattr(choice, "_least_over_processes", lambda device, _: (device, host))
     assert choice.choose("auto", size, sharding).residency == residency
+
+
+def test_processes_of_one_host_share_its_memory(monkeypatch):
+    """Of three, two are on the host of this one."""
+
+    def gathered(told):
+        other = np.array([told[0] + 1, 9 * told[1], told[2] + 1], told.dtype)
+        return np.stack([told, other, told])
+
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(multihost_utils, "process_allgather", gathered)
+    assert choice._least_over_processes(5 << 20, 64 << 20) == (5 << 20, 32 << 20)
 
 
 def test_a_cpu_reports_no_memory_of_its_own(opened, dataset, sharding):

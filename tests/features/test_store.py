@@ -1,5 +1,6 @@
 """The feature store: what comes out is what went in, row by id; all else is refused by name."""
 
+import errno
 import json
 import re
 
@@ -229,3 +230,32 @@ def test_a_shard_of_another_size_with_its_hash_is_refused(store, expected):
 
 def test_where_a_store_is(config):
     assert store_path(config, "toy", "train") == "runs/features/toy/toy-train"
+
+
+def test_storage_that_fails_is_no_missing_file(store, expected, monkeypatch):
+    """Nobody is told to delete a shard that is whole and cannot be read now."""
+
+    def failing(path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("aft_jax.features.reader.sha256_of", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        open_store(str(store), expected)
+
+
+def test_rows_of_storage_that_fails(store, dataset, expected, monkeypatch):
+    opened = open_store(str(store), expected)
+
+    def failing(*arguments):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr("aft_jax.features.rows.read_rows", failing)
+    with pytest.raises(OSError, match="Stale file handle"):
+        opened.rows().gather(np.arange(2))
+
+
+def test_a_shard_cut_off_after_it_was_opened(store, expected):
+    found = open_store(str(store), expected).rows()
+    (store / "features/c/1/0").write_bytes(b"")
+    with pytest.raises(StoreError, match="one has been cut off after 0 of 36 bytes"):
+        found.read_all()

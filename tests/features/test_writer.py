@@ -170,3 +170,11 @@ def test_a_marker_that_is_damaged_is_named(store, dataset, features, expected):
     assert plan is not None
     with pytest.raises(StoreError, match=r"done/00001\.json does not\. Delete that file and run"):
         StoreWriter(directory, dataset.ids, plan).finish()
+
+
+def test_shards_of_an_unknown_plan_are_nobodys(store, dataset, features, expected):
+    """Another teacher's rows would be taken for this one's."""
+    for name in ("manifest.json", "plan.json"):
+        (store / name).unlink()
+    with pytest.raises(StoreError, match=r"has shards and no plan\.json.*Delete that directory"):
+        write(store, dataset, [features], expected | {"teacher_id": "another"})

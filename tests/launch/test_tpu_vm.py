@@ -195,10 +195,11 @@ def test_a_connection_that_is_lost_is_no_failure_of_the_run(cloud):
 
 def test_a_connection_that_never_stands_is(cloud):
     cloud.answers("statuses", 255)
-    result = cloud.script("tpu_vm.sh", *SLICE, "--poll=1", "--delete-after", "--", *WORDS)
+    result = tpu_vm(cloud, "--delete-after")
     assert result.returncode == 255
+    assert result.stdout.count("the connection was lost") == 5
     ended = ["tpu-vm stop", "queued-resources delete"]  # what may still run there saves
-    assert kinds(cloud) == [*COPY_AND_RUN, "tpu-vm extras", *ended]
+    assert kinds(cloud) == [*COPY_AND_RUN, *["tpu-vm extras"] * 6, *ended]
 
 
 def test_what_cannot_be_deleted_still_costs(cloud):

@@ -15,8 +15,9 @@ import pytest
 from aft_jax import cli
 from aft_jax.errors import StorageError
 from aft_jax.features import extract
+from aft_jax.features.kv import Directory
 from aft_jax.features.writer import StoreWriter
-from aft_jax.files import full_disk, is_full, write_whole
+from aft_jax.files import full_disk, has_failed, is_full, made_workdir, write_whole
 from aft_jax.training import checkpoint, train, trainer
 from aft_jax.training.metrics import read_metrics
 from aft_jax.training.saved import steps_in
@@ -180,6 +181,25 @@ def test_what_says_that_a_disk_is_full():
     assert all(map(is_full, (quota, caused, OSError(122, "Disk quota exceeded"))))
     assert not any(map(is_full, (None, ValueError("x"), OSError(13, "Permission denied"))))
     assert "1,234 bytes are needed" in str(full_disk(pathlib.Path("/nowhere/at/all"), 1234))
+
+
+def test_what_says_that_storage_has_failed(tmp_path):
+    tensorstore = ValueError("UNKNOWN: reading: Input/output error [source locations='x']")
+    assert has_failed(tensorstore)
+    assert has_failed(OSError(116, "Stale file handle"))
+    assert not any(map(has_failed, (ValueError("x"), OSError(2, "No such file or directory"))))
+    with pytest.raises(OSError, match="Stale"), made_workdir(tmp_path):  # no other place helps
+        raise OSError(116, "Stale file handle")
+
+
+def test_a_store_on_storage_that_fails(tmp_path, monkeypatch):
+    def failing(self):
+        raise ValueError("UNKNOWN: listing: Input/output error")
+
+    monkeypatch.setattr(Directory, "_kvstore", failing)
+    for act in (Directory(str(tmp_path)).names, lambda: Directory(str(tmp_path)).write("x", b"")):
+        with pytest.raises(StorageError, match="Input/output error"):
+            act()
 
 
 def test_steps_go_on_while_a_save_is_slow(config, tmp_path, monkeypatch):

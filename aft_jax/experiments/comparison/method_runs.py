@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 from tqdm import tqdm
 
-from aft_jax.distributed import place_among_processes
+from aft_jax.distributed import met_by_all
 from aft_jax.errors import UsageError
 from aft_jax.experiments.comparison.records import BetaTrial, FailedTrial
 from aft_jax.experiments.statistics.results import tune_by_beta
@@ -200,8 +200,8 @@ def _attempt(
         result = run_directory.result(workdir / directory)
         result = result or fit(experiment, config, workdir / directory, bar)
     except (UsageError, jax.errors.JaxRuntimeError) as error:  # diverged, or out of memory
-        if not isinstance(error, UsageError) and place_among_processes()[1] > 1:
-            raise  # another process is gone, most often
+        if not met_by_all(error):
+            raise
         reason = str(error)
         _LOG.warning("%s failed, the comparison goes on without it: %s", directory, reason)
         return FailedTrial(config.method, beta, seed, stage, reason)

@@ -13,7 +13,7 @@ import jax
 from tqdm import tqdm
 
 from aft_jax.config import Config
-from aft_jax.distributed import place_among_processes
+from aft_jax.distributed import met_by_all
 from aft_jax.errors import NonFiniteError, UsageError
 from aft_jax.experiments.sweeping.data import SharedData
 from aft_jax.experiments.sweeping.groups import (
@@ -86,6 +86,8 @@ def _run_set(
     try:
         experiment = data.experiment(trial_config(config, trials[0]), trials[0].joined)
     except UsageError as error:
+        if not met_by_all(error):
+            raise
         _report(trials[0].teachers, error)
         lost = {trial.directory: Outcome(None, str(error)) for trial in trials}
         bar.update(end - bar.n)
@@ -154,12 +156,14 @@ class _SetRunner:
         try:
             ends = self._fit(trials)
         except jax.errors.JaxRuntimeError as error:  # out of memory, most often
-            if place_among_processes()[1] > 1:
+            if not met_by_all(error):
                 raise  # another process is gone, most often: what is on disk is gone on from
             if len(self._units(trials)) > 1 and self.config.sweep.together == 0:
                 return self._in_halves(trials, error)
             ends = [Outcome(None, str(error))] * len(trials)
         except UsageError as error:
+            if not met_by_all(error):
+                raise
             diverged = isinstance(error, NonFiniteError)
             ends = [Outcome(None, str(error), diverged)] * len(trials)
         remove_group(self.workdir, trials)

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from tqdm import tqdm
 
 from aft_jax.config import Config
-from aft_jax.errors import NonFiniteError, UsageError
+from aft_jax.distributed import joined
+from aft_jax.errors import ConfigError, NonFiniteError, UsageError
 from aft_jax.experiments.sweeping import records
 from aft_jax.experiments.sweeping.data import SharedData
 from aft_jax.experiments.sweeping.facts import Search, record_of, scored_on_tune
@@ -82,6 +83,11 @@ def _run(
     """How each trial of one stage ended, wherever it ran."""
     if config.sweep.scheduler == "local":
         return run_trials(config, trials, workdir, bar, data)
+    if joined():
+        raise ConfigError(
+            "config.sweep.scheduler='ray' gives its jobs to a cluster itself and is called by one "
+            "process; got one of several. Start it once, or use 'local'."
+        )
     require_ray()
     run_directory.claim(workdir, config, "sweep")
     return run_on_ray(config, trials, workdir, bar)
