@@ -222,10 +222,11 @@ def begin(store: Directory, plan: Plan) -> Plan:
         StoreError: shards of another plan are here, or of none.
     """
     found = read_plan(store)
-    if found is None and finished_shards(store):
+    # Asked twice: another host may have written plan and shards in between.
+    if found is None and finished_shards(store) and (found := read_plan(store)) is None:
         raise StoreError(
             f"shards belong to the plan that they were written for; {store.path} has shards and no "
-            f"{PLAN}, so nobody knows whose they are. Delete that directory and run extract again."
+            f"{PLAN}: whose are they? Delete that directory and run extract again."
         )
     if found is None or not (_same(found, plan) or finished_shards(store)):
         store.write(PLAN, render_plan(plan))

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aft_jax import distributed
 from aft_jax.config import Config, resolve
 from aft_jax.errors import ConfigError, NonFiniteError, StoreError, UsageError
 from aft_jax.experiments import compare
@@ -233,21 +232,6 @@ def test_what_one_of_several_processes_meets_ends_them_all(root, tmp_path, monke
     monkeypatch.setattr(module, "met_by_all", lambda error: False)
     with pytest.raises(StoreError, match="this host's copy"):
         compare(config, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("error", "alone", "several"),
-    [
-        (NonFiniteError("x"), True, True),
-        (ConfigError("x"), True, True),
-        (StoreError("x"), True, False),
-        (RuntimeError("x"), True, False),
-    ],
-)
-def test_who_meets_an_error(monkeypatch, error, alone, several):
-    assert distributed.met_by_all(error) is alone
-    monkeypatch.setattr(distributed, "joined", lambda: True)
-    assert distributed.met_by_all(error) is several
 
 
 def test_a_method_without_a_finite_beta_is_left_out(root, tmp_path):

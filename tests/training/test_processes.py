@@ -10,9 +10,10 @@ import jax
 import numpy as np
 import pytest
 
+from aft_jax import distributed
 from aft_jax.config import to_json
 from aft_jax.distributed import Processes, join, several_in
-from aft_jax.errors import UsageError
+from aft_jax.errors import ConfigError, NonFiniteError, StoreError, UsageError
 from aft_jax.students import load_student
 from aft_jax.training.checkpoint import Checkpoints
 from aft_jax.training.experiment import build, initial_state
@@ -172,6 +173,21 @@ def test_without_flags_or_a_cluster_the_run_is_one_process():
 )
 def test_environments_of_several_processes(several, environment):
     assert several_in(environment) is several
+
+
+@pytest.mark.parametrize(
+    ("error", "alone", "several"),
+    [
+        (NonFiniteError("x"), True, True),
+        (ConfigError("x"), True, True),
+        (StoreError("x"), True, False),
+        (RuntimeError("x"), True, False),
+    ],
+)
+def test_who_meets_an_error(monkeypatch, error, alone, several):
+    assert distributed.met_by_all(error) is alone
+    monkeypatch.setattr(distributed, "joined", lambda: True)
+    assert distributed.met_by_all(error) is several
 
 
 @pytest.mark.slow
