@@ -149,7 +149,8 @@ def met_by_all(error: Exception) -> bool:
     Returns:
         False where the others may have met nothing, and would wait for this process for ever.
     """
-    return not joined() or isinstance(error, ConfigError | NonFiniteError)
+    alone = place_among_processes()[1] == 1
+    return alone or isinstance(error, ConfigError | NonFiniteError)
 
 
 def leave(code: int) -> None:

@@ -101,6 +101,6 @@ def test_a_cluster_for_real(sweep_root, tmp_path):
 
 def test_one_process_gives_the_jobs_out(sweep_root, tmp_path, monkeypatch):
     module = sys.modules["aft_jax.experiments.sweeping.sweep"]
-    monkeypatch.setattr(module, "joined", lambda: True)
+    monkeypatch.setattr(module, "place_among_processes", lambda: (0, 2))
     with pytest.raises(UsageError, match="called by one process; got one of several"):
         sweep(sweep_config(sweep_root, scheduler="ray"), tmp_path)

@@ -185,9 +185,9 @@ def test_environments_of_several_processes(several, environment):
     ],
 )
 def test_who_meets_an_error(monkeypatch, error, alone, several):
-    assert distributed.met_by_all(error) is alone
-    monkeypatch.setattr(distributed, "joined", lambda: True)
-    assert distributed.met_by_all(error) is several
+    for processes, expected in [(1, alone), (2, several)]:
+        monkeypatch.setattr(distributed, "place_among_processes", lambda n=processes: (0, n))
+        assert distributed.met_by_all(error) is expected
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from tqdm import tqdm
 
 from aft_jax.config import Config
-from aft_jax.distributed import joined
+from aft_jax.distributed import place_among_processes
 from aft_jax.errors import ConfigError, NonFiniteError, UsageError
 from aft_jax.experiments.sweeping import records
 from aft_jax.experiments.sweeping.data import SharedData
@@ -83,7 +83,7 @@ def _run(
     """How each trial of one stage ended, wherever it ran."""
     if config.sweep.scheduler == "local":
         return run_trials(config, trials, workdir, bar, data)
-    if joined():
+    if place_among_processes()[1] > 1:
         raise ConfigError(
             "config.sweep.scheduler='ray' gives its jobs to a cluster itself and is called by one "
             "process; got one of several. Start it once, or use 'local'."
