@@ -124,7 +124,7 @@ asked() {
   rm -f "$errors"
 }
 
-# Sets request and node to the states that Cloud TPU tells, and state to what follows from both.
+# Sets request and node to the states that Cloud TPU tells, and state to what follows from both; known once it tells.
 look() {
   request=ABSENT
   ((direct)) || request="$(asked "${queued[@]}" describe "$name" "${place[@]}" "--format=value(state.state)")"
@@ -137,6 +137,7 @@ look() {
     UNKNOWN/* | */UNKNOWN) state=UNKNOWN ;;
     *) state=WAIT ;;
   esac
+  [[ $state == UNKNOWN ]] || known=1
 }
 
 wait_until_ready() {
@@ -146,7 +147,7 @@ wait_until_ready() {
       shown="$state $request $node"
       note "$name: request $request, TPU VM $node"
     fi
-    [[ $state == UNKNOWN ]] || known=1 unknown=0
+    [[ $state == UNKNOWN ]] || unknown=0
     case "$state" in
       UNKNOWN)
         ((known)) || fail "the state of $name cannot be read; the reason stands above."
@@ -170,7 +171,6 @@ wait_until_ready() {
     esac
     sleep "$poll"
   done
-  known=1
 }
 
 # tried COMMAND...: what is refused is asked for again, once a run has been under way here.

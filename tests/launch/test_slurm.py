@@ -1,7 +1,6 @@
 """launch/slurm.sbatch: what it asks SLURM for, and when it goes back into the queue."""
 
 import shutil
-import subprocess
 
 import pytest
 
@@ -51,15 +50,7 @@ def test_requeues_after_75_alone(stage, status, requeued):
 
 
 def test_submitted_from_elsewhere(stage):
-    shutil.rmtree(stage.checkout / "launch", ignore_errors=False)
-    shutil.copytree(ROOT / "launch", stage.checkout / "elsewhere/launch")
-    script = stage.checkout / "elsewhere/launch/slurm.sbatch"
-    ended = subprocess.run(
-        ["bash", str(script), *WORDS],
-        cwd=stage.checkout,
-        env=stage.environment | {"SLURM_SUBMIT_DIR": str(stage.checkout)},
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 2
-    assert f"{stage.checkout} is not the checkout; submit from there." in ended.stderr
+    (stage.checkout / "launch/commands.sh").unlink()
+    result = stage.script("slurm.sbatch", *WORDS, SLURM_SUBMIT_DIR=str(stage.checkout))
+    assert result.returncode == 2
+    assert f"{stage.checkout} is not the checkout; submit from there." in result.stderr

@@ -155,15 +155,12 @@ class _SetRunner:
             run_directory.claim(self.workdir / trial.directory, configured)
         try:
             ends = self._fit(trials)
-        except jax.errors.JaxRuntimeError as error:  # out of memory, most often
+        except (UsageError, jax.errors.JaxRuntimeError) as error:
             if not met_by_all(error):
-                raise  # another process is gone, most often: what is on disk is gone on from
-            if len(self._units(trials)) > 1 and self.config.sweep.together == 0:
-                return self._in_halves(trials, error)
-            ends = [Outcome(None, str(error))] * len(trials)
-        except UsageError as error:
-            if not met_by_all(error):
-                raise
+                raise  # what is on disk is gone on from
+            divisible = len(self._units(trials)) > 1 and self.config.sweep.together == 0
+            if isinstance(error, jax.errors.JaxRuntimeError) and divisible:
+                return self._in_halves(trials, error)  # out of memory, most often
             diverged = isinstance(error, NonFiniteError)
             ends = [Outcome(None, str(error), diverged)] * len(trials)
         remove_group(self.workdir, trials)
